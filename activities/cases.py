@@ -1,0 +1,208 @@
+"""Cases on record: opening, joining further reports, facts of the story, closing."""
+
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from temporalio import activity
+
+from activities.step import Refused, Step
+from registry import audit
+from registry.models import AuditLine, Case, Number, ReportRow, case_numbers
+from registry.session import Sessions
+from rulebook.policy import Policy, in_force
+from rulebook.report import Report
+from rulebook.vocabulary import SHANGHAI, NumberStatus, Stage, written
+
+
+class OpenCase(BaseModel):
+    """Which workflow opens a case, on which report, and when."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_id: str
+    run_id: str
+    at: AwareDatetime
+    report: Report
+
+
+class CaseOpened(audit.Done):
+    """The case as it was opened, with the policy that it keeps (5.4)."""
+
+    case_no: str
+    number: str
+    customer: str
+    agent_id: str
+    agent_name: str
+    policy: Policy
+
+
+class AlreadyHandled(BaseModel):
+    """The report belongs to a case that has ended: there is nothing to open."""
+
+    model_config = ConfigDict(frozen=True)
+
+    handled_in: str
+
+
+class Opening(BaseModel):
+    """How the opening ended: one of the two."""
+
+    model_config = ConfigDict(frozen=True)
+
+    opened: CaseOpened | None = None
+    already: AlreadyHandled | None = None
+
+
+class JoinReport(Step):
+    """A further report about an open case."""
+
+    report: Report
+
+
+class AddLine(Step):
+    """A fact of the story that changes nothing else on record."""
+
+    text: str
+
+
+class CloseCase(Step):
+    """How a case ends."""
+
+    outcome: Stage
+    text: str
+
+
+def held_number(session: Session, number: str) -> Number:
+    """The number, if an agent holds it, so that a case can be opened about it. Raises `Refused` if not."""
+    found = session.get(Number, number)
+    if found is None:
+        raise Refused(f"number {written(number)} is not in the registry")
+    if found.status is not NumberStatus.ACTIVE:
+        raise Refused(f"number {written(number)} is {found.status} until {found.quarantined_until}")
+    return found
+
+
+def put_on_record(session: Session, report: Report) -> ReportRow:
+    """The row of a report, new or as it was, locked until the transaction ends."""
+    payload: dict[str, Any] = report.model_dump(mode="json")
+    session.execute(
+        insert(ReportRow)
+        .values(source=report.source, report_id=report.report_id, payload=payload)
+        .on_conflict_do_nothing()
+    )
+    return session.execute(
+        select(ReportRow)
+        .where(ReportRow.source == report.source, ReportRow.report_id == report.report_id)
+        .with_for_update()
+    ).scalar_one()
+
+
+class Cases:
+    """The activities on cases."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    @activity.defn
+    def open_case(self, order: OpenCase) -> Opening:
+        """Open the case of a report, or say in which case the report was handled already.
+
+        1. A report belongs to at most one case: its row is locked, and a case on it is final.
+        2. A case that is still open for the number and kind is adopted: it is this one, opened by an attempt
+           that died before it could answer, or by a run that was reset or terminated.
+        3. Should two attempts come here at once, the unique index lets one through; the other is retried.
+
+        Raises `Refused` for a number that is not in the registry or not in an agent's hands.
+        """
+        report = order.report
+        with self._sessions.begin() as session:
+            row = put_on_record(session, report)
+            if row.case_no is not None:
+                owner = session.get_one(Case, row.case_no)
+                if owner.closed_at is not None:
+                    return Opening(already=AlreadyHandled(handled_in=owner.case_no))
+            case = session.scalar(
+                select(Case).where(
+                    Case.number == report.number, Case.kind == report.kind, Case.closed_at.is_(None)
+                )
+            )
+            if case is not None:
+                row.case_no = case.case_no
+                answer = session.scalar(
+                    select(AuditLine.result).where(
+                        AuditLine.case_no == case.case_no, AuditLine.step == "open"
+                    )
+                )
+                return Opening(opened=CaseOpened.model_validate(answer))
+
+            number = held_number(session, report.number)
+            policy = in_force(order.at.astimezone(SHANGHAI).date())
+            serial = session.execute(case_numbers).scalar_one()
+            case = Case(
+                case_no=f"{report.kind.prefix}-{order.at.astimezone(SHANGHAI).year}-{serial:05d}",
+                kind=report.kind,
+                number=number.number,
+                agent_id=number.agent_id,
+                workflow_id=order.workflow_id,
+                run_id=order.run_id,
+                policy=policy.effective,
+                opened_at=order.at,
+                opened_by=report.reported_by,
+            )
+            session.add(case)
+            session.flush()
+            row.case_no = case.case_no
+            line = audit.line(
+                order.at,
+                report.reported_by,
+                f"Case {case.case_no} opened on report {report.key}: {report.kind.label}, "
+                f"{report.business} business, under the policy of {policy.effective}",
+            )
+            opened = CaseOpened(
+                line=line,
+                case_no=case.case_no,
+                number=number.number,
+                customer=number.customer,
+                agent_id=number.agent_id,
+                agent_name=number.agent.name,
+                policy=policy,
+            )
+            return Opening(opened=audit.record(session, case.case_no, "open", opened))
+
+    @activity.defn
+    def join_report(self, order: JoinReport) -> audit.Done:
+        """Add a further report to an open case as evidence; one that was handled elsewhere is left there."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            row = put_on_record(session, order.report)
+            if row.case_no not in (None, order.case_no):
+                text = f"Report {order.report.key} was handled in {row.case_no} already: not counted again"
+            else:
+                row.case_no = order.case_no
+                text = f"Report {order.report.key} joined the case as evidence"
+            line = audit.line(order.at, order.by, text)
+            return audit.record(session, order.case_no, order.step, audit.Done(line=line))
+
+    @activity.defn
+    def add_line(self, order: AddLine) -> audit.Done:
+        """Put a fact of the story on record."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            line = audit.line(order.at, order.by, order.text)
+            return audit.record(session, order.case_no, order.step, audit.Done(line=line))
+
+    @activity.defn
+    def close_case(self, order: CloseCase) -> audit.Done:
+        """Close the case with its outcome."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            case = session.get_one(Case, order.case_no)
+            case.outcome, case.closed_at = order.outcome, order.at
+            line = audit.line(order.at, order.by, order.text)
+            return audit.record(session, order.case_no, order.step, audit.Done(line=line))

@@ -1,0 +1,28 @@
+"""What every activity is told, and how it refuses."""
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from temporalio.exceptions import ApplicationError
+
+SYSTEM = "enforce"
+"""The actor of what the rules do by themselves."""
+
+
+class Step(BaseModel):
+    """One step of one case: its business key is (case_no, step).
+
+    `at` is the case's time, which the workflow passes in; `by` is the officer, the source or the system.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    case_no: str
+    step: str
+    at: AwareDatetime
+    by: str = SYSTEM
+
+
+class Refused(ApplicationError):
+    """The world says no, and will say so again: not retried, told to whoever asked."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, type="Refused", non_retryable=True)

@@ -1,0 +1,1 @@
+"""What is on record: PostgreSQL through SQLAlchemy, its schema in migrations/."""

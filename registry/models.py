@@ -1,0 +1,257 @@
+"""The tables of the registry. Constraints carry the rules; times are instants, money is exact.
+
+The session is the unit of work; whoever changes a row writes its line of the audit trail in the same
+transaction (registry/audit.py). Legal moves of status are kept by triggers (registry/migrations).
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    Date,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Sequence,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from rulebook.vocabulary import AccountStatus, FineStatus, Kind, NoticeKind, NumberStatus, Stage
+
+
+class Base(DeclarativeBase):
+    """All tables, with the types that the registry uses."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        str: Text,
+        datetime: DateTime(timezone=True),
+        date: Date,
+        Decimal: Numeric(14, 2),
+        dict[str, Any]: JSONB,
+    }
+
+
+def _words(words: type[StrEnum], checked: bool = False) -> Enum:
+    # Only statuses are checked by the database: a new kind of violation must not need a migration.
+    return Enum(
+        words,
+        native_enum=False,
+        create_constraint=checked,
+        length=40,
+        values_callable=lambda enum: [word.value for word in enum],
+        name=words.__name__.lower(),
+    )
+
+
+class Agent(Base):
+    """A reseller (代理商) and where its notices go."""
+
+    __tablename__ = "agents"
+
+    agent_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    contact: Mapped[str]
+    email: Mapped[str]
+    phone: Mapped[str]
+
+    account: Mapped["Account"] = relationship(back_populates="agent")
+
+
+class Account(Base):
+    """An agent's one account, under which all its numbers sit."""
+
+    __tablename__ = "accounts"
+
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.agent_id"), primary_key=True)
+    status: Mapped[AccountStatus] = mapped_column(
+        _words(AccountStatus, checked=True), default=AccountStatus.OPEN
+    )
+    shut_down_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    agent: Mapped[Agent] = relationship(back_populates="account")
+
+
+class Number(Base):
+    """A 400 number: its agent, the customer whose phone it is, and the real-name certificate."""
+
+    __tablename__ = "numbers"
+    __table_args__ = (
+        CheckConstraint("number ~ '^400[0-9]{7}$'", name="ten_digits"),
+        CheckConstraint(
+            "(status = 'quarantined') = (quarantined_until is not null)", name="quarantine_has_an_end"
+        ),
+        Index("ix_numbers_agent_id", "agent_id"),
+    )
+
+    number: Mapped[str] = mapped_column(primary_key=True)
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.agent_id"))
+    customer: Mapped[str]
+    certificate: Mapped[str]
+    operator: Mapped[str]
+    status: Mapped[NumberStatus] = mapped_column(
+        _words(NumberStatus, checked=True), default=NumberStatus.ACTIVE
+    )
+    quarantined_until: Mapped[date | None]
+    reclaimed_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no", use_alter=True))
+
+    agent: Mapped[Agent] = relationship()
+
+
+case_numbers = Sequence("case_numbers", metadata=Base.metadata)
+
+
+class Case(Base):
+    """One violation under treatment: at most one open for a number and kind."""
+
+    __tablename__ = "cases"
+    __table_args__ = (
+        Index("uq_cases_open", "number", "kind", unique=True, postgresql_where=text("closed_at is null")),
+        CheckConstraint("(closed_at is null) = (outcome is null)", name="closed_with_an_outcome"),
+        Index("ix_cases_agent_id", "agent_id"),
+    )
+
+    case_no: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[Kind] = mapped_column(_words(Kind))
+    number: Mapped[str] = mapped_column(ForeignKey("numbers.number"))
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.agent_id"))
+    workflow_id: Mapped[str]
+    run_id: Mapped[str]
+    policy: Mapped[date]
+    opened_at: Mapped[datetime]
+    opened_by: Mapped[str]
+    outcome: Mapped[Stage | None] = mapped_column(_words(Stage))
+    closed_at: Mapped[datetime | None]
+
+    agent: Mapped[Agent] = relationship()
+
+
+class ReportRow(Base):
+    """A violation report; source and id together are handled once, for ever."""
+
+    __tablename__ = "reports"
+    __table_args__ = (UniqueConstraint("source", "report_id"), Index("ix_reports_case_no", "case_no"))
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    source: Mapped[str]
+    report_id: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    case_no: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
+
+
+class Notice(Base):
+    """A letter to the agent, as sent. Its clock starts when it was served (4.6)."""
+
+    __tablename__ = "notices"
+    __table_args__ = (
+        UniqueConstraint("case_no", "step"),
+        CheckConstraint("(working_days is null) = (last_day is null)", name="limit_has_a_deadline"),
+        CheckConstraint("length(sha256) = 64", name="sha256"),
+    )
+
+    notice_no: Mapped[str] = mapped_column(primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    step: Mapped[str]
+    kind: Mapped[NoticeKind] = mapped_column(_words(NoticeKind))
+    recipient: Mapped[str]
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str]
+    drafted_at: Mapped[datetime]
+    served_at: Mapped[datetime | None]
+    receipt: Mapped[str | None]
+    working_days: Mapped[int | None]
+    last_day: Mapped[date | None]
+    provisional: Mapped[bool] = mapped_column(default=False)
+
+
+class Fine(Base):
+    """A fine: one for a case and step. `offence` is the agent's nth offence of this kind when it was set."""
+
+    __tablename__ = "fines"
+    __table_args__ = (
+        UniqueConstraint("case_no", "step"),
+        CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("offence >= 1", name="offence"),
+        Index("ix_fines_agent_id", "agent_id"),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    step: Mapped[str]
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.agent_id"))
+    kind: Mapped[Kind] = mapped_column(_words(Kind))
+    offence: Mapped[int]
+    amount: Mapped[Decimal]
+    status: Mapped[FineStatus] = mapped_column(_words(FineStatus, checked=True), default=FineStatus.DUE)
+    set_at: Mapped[datetime]
+
+
+class Payment(Base):
+    """Money that came in; a bank reference counts once (6.1)."""
+
+    __tablename__ = "payments"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount"),
+        Index("ix_payments_case_no", "case_no"),
+    )
+
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    amount: Mapped[Decimal]
+    received_at: Mapped[datetime]
+    recorded_by: Mapped[str]
+
+
+class CalendarDay(Base):
+    """What the calendar says of one day beyond the public one: a published arrangement, or a closing day."""
+
+    __tablename__ = "calendar_days"
+    __table_args__ = (CheckConstraint("not (closing and works)", name="closing_days_are_off"),)
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    closing: Mapped[bool] = mapped_column(primary_key=True)
+    works: Mapped[bool]
+    reason: Mapped[str]
+
+
+class AuditLine(Base):
+    """One thing done: who, when, what, and what came of it. Lines are only ever added (5.6)."""
+
+    __tablename__ = "audit_trail"
+    __table_args__ = (
+        UniqueConstraint("case_no", "step"),
+        Index("ix_audit_trail_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    case_no: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
+    step: Mapped[str]
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    text: Mapped[str]
+    result: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

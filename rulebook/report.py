@@ -1,0 +1,28 @@
+"""What a violation report says: the one shape in a feed, in a signal and in the registry."""
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from rulebook.vocabulary import Business, Kind, Number400, OneLine
+
+
+class Report(BaseModel):
+    """One report of one violation.
+
+    `source` and `report_id` together are handled once, for ever. `observed_at` carries its time zone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: OneLine
+    report_id: OneLine
+    kind: Kind
+    number: Number400
+    business: Business = Business.REGULAR
+    facts: str = Field(min_length=1, max_length=4000)
+    observed_at: AwareDatetime | None = None
+    reported_by: OneLine = "monitor"
+
+    @property
+    def key(self) -> str:
+        """Source and id in one word, for people and for comparing."""
+        return f"{self.source}/{self.report_id}"

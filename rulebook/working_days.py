@@ -1,0 +1,103 @@
+"""Working days and deadlines (rulebook 4.1 and 4.2).
+
+Sources: the State Council's yearly arrangement of public holidays with its make-up weekends (through the
+`holidays` package, or from the registry where it is newer), and the PRC Civil Code, articles 201 to 203.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from functools import cache
+
+import holidays
+from holidays.countries.china import ChinaStaticHolidays
+from pydantic import BaseModel, ConfigDict
+
+from rulebook.vocabulary import SHANGHAI
+
+_PUBLISHED_YEARS = frozenset(ChinaStaticHolidays.special_public_holidays)
+_LONGEST_CLOSURE = 366
+
+
+@cache
+def _china(year: int) -> tuple[frozenset[date], frozenset[date]]:
+    """The year's public holidays and its make-up weekends."""
+    china = holidays.country_holidays("CN", years=year)
+    return frozenset(china), frozenset(china.weekend_workdays)
+
+
+class Calendar(BaseModel):
+    """Which days are worked: China's public calendar, what the registry knows beyond it, closing days.
+
+    `arranged` says of single days whether they are worked, as published by the State Council; a year that
+    has any such day counts as published. `closing` are the platform's own closing days.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    arranged: Mapping[date, bool] = {}
+    closing: frozenset[date] = frozenset()
+
+    def works(self, day: date) -> bool:
+        """Whether `day` is a working day."""
+        if day in self.closing:
+            return False
+        if day in self.arranged:
+            return self.arranged[day]
+        off, made_up = _china(day.year)
+        return day in made_up or (day.weekday() < 5 and day not in off)
+
+    def published(self, year: int) -> bool:
+        """Whether the State Council's arrangement for `year` is known."""
+        return year in _PUBLISHED_YEARS or any(day.year == year for day in self.arranged)
+
+
+class Deadline(BaseModel):
+    """The end of a limit: 24:00 of its last day, which is 0:00 of the day after it, in Asia/Shanghai.
+
+    Provisional while the arrangement of a year it counts through is unpublished (4.2).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    last_day: date
+    provisional: bool = False
+
+    @property
+    def at(self) -> datetime:
+        """The instant at which the limit has ended."""
+        return datetime.combine(self.last_day + timedelta(days=1), time(), SHANGHAI)
+
+    def __str__(self) -> str:
+        mark = ", provisional" if self.provisional else ""
+        return f"{self.last_day} 24:00 (Asia/Shanghai{mark})"
+
+
+def deadline(served_at: datetime, working_days: int, calendar: Calendar) -> Deadline:
+    """When a limit of N working days ends whose notice was served at an instant (4.1).
+
+    The day of service, in Asia/Shanghai, does not count. Raises `ValueError` for a limit below one day, a
+    time without time zone, or a calendar on which no day is worked for a year.
+    """
+    if working_days < 1:
+        raise ValueError(f"a limit is at least one working day, not {working_days}")
+    if served_at.tzinfo is None:
+        raise ValueError("the time of service needs a time zone")
+    day = served_at.astimezone(SHANGHAI).date()
+    years = {day.year}
+    counted = idle = 0
+    while counted < working_days:
+        day += timedelta(days=1)
+        years.add(day.year)
+        counted, idle = (counted + 1, 0) if calendar.works(day) else (counted, idle + 1)
+        if idle > _LONGEST_CLOSURE:
+            raise ValueError(f"no working day in the year before {day}: check the closing days")
+    return Deadline(last_day=day, provisional=not all(calendar.published(year) for year in years))
+
+
+def later(promised: Deadline, computed: Deadline) -> Deadline:
+    """The deadline that holds when one was promised already: never earlier than promised (4.3)."""
+    return (
+        computed
+        if computed.last_day >= promised.last_day
+        else promised.model_copy(update={"provisional": computed.provisional})
+    )
