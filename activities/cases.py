@@ -140,7 +140,7 @@ class Cases:
 
             number = held_number(session, report.number)
             policy = in_force(order.at.astimezone(SHANGHAI).date())
-            serial = session.execute(case_numbers).scalar_one()
+            serial = session.execute(select(case_numbers.next_value())).scalar_one()
             case = Case(
                 case_no=f"{report.kind.prefix}-{order.at.astimezone(SHANGHAI).year}-{serial:05d}",
                 kind=report.kind,

@@ -22,7 +22,7 @@ from registry.models import Case, Fine, Notice, Number, ReportRow
 from registry.session import Sessions
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, FineStatus, NoticeKind, Stage, written
+from rulebook.vocabulary import SHANGHAI, FineStatus, NoticeKind, Stage, one_line, written
 from rulebook.working_days import Deadline, deadline, later
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -64,11 +64,6 @@ class ExtendLimit(Step):
     reason: str
 
 
-def _one_line(text: str) -> str:
-    """Text from outside, made harmless for one line of a letter: it cannot begin a line of its own."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _day(moment: datetime | date) -> date:
     return moment.astimezone(SHANGHAI).date() if isinstance(moment, datetime) else moment
 
@@ -99,7 +94,7 @@ def letters() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "line": _one_line,
+        "line": one_line,
         "written": written,
         "zh_date": _chinese_date,
         "en_date": _english_date,
@@ -244,8 +239,8 @@ class Notices:
 
         message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=None))
         message["From"] = self._sender
-        message["To"] = _one_line(case.agent.email)
-        message["Subject"] = _one_line(f"{subject} {notice.notice_no}")
+        message["To"] = one_line(case.agent.email)
+        message["Subject"] = one_line(f"{subject} {notice.notice_no}")
         message["Date"] = notice.drafted_at
         message["Message-ID"] = f"<{notice.notice_no}@{self._sender.partition('@')[2] or 'localhost'}>"
         message.set_content("\n".join(bodies), charset="utf-8", cte="8bit")

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.models import AuditLine, Case
+from rulebook.vocabulary import one_line
 
 
 class Line(BaseModel):
@@ -71,8 +72,8 @@ def record(session: Session, case_no: str | None, step: str, result: T) -> T:
 
 
 def line(at: datetime, by: str, text: str) -> Line:
-    """A line of the story."""
-    return Line(at=at, by=by, text=text)
+    """A line of the story; what comes from outside in it is made harmless."""
+    return Line(at=at, by=one_line(by), text=one_line(text))
 
 
 def trail(session: Session, case_no: str) -> list[Line]:

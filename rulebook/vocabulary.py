@@ -47,11 +47,20 @@ class Stage(StrEnum):
     DISMISSED = "dismissed"
     ALREADY_HANDLED = "already-handled"
 
+    @property
+    def ended(self) -> bool:
+        """Whether a case in this stage has ended."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({Stage.RECTIFIED, Stage.SETTLED, Stage.SHUT_DOWN, Stage.DISMISSED, Stage.ALREADY_HANDLED})
+
 
 class Awaiting(StrEnum):
     """What an officer must do before a case can go on, or ought to look at."""
 
     VERIFICATION = "verification"
+    DELIVERY = "delivery"
     REFUSED_MESSAGE = "refused-message"
 
 
@@ -113,14 +122,18 @@ def written(number: str) -> str:
     return f"{number[:3]}-{number[3:6]}-{number[6:]}"
 
 
-def _printable(text: str) -> str:
-    cleaned = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    if not cleaned:
+def one_line(text: str) -> str:
+    """Text from outside, made harmless for one line of a letter, header or table."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _not_empty(text: str) -> str:
+    if not one_line(text):
         raise ValueError("must not be empty")
-    return cleaned
+    return one_line(text)
 
 
-OneLine = Annotated[str, AfterValidator(_printable), StringConstraints(max_length=200)]
+OneLine = Annotated[str, AfterValidator(_not_empty), StringConstraints(max_length=200)]
 """Text from outside for one line of a letter, a header or a table: no control characters, at most 200."""
 
 

@@ -1,0 +1,1 @@
+"""Who starts and steers: the `enforce` command line, the monitor, the embedded servers."""

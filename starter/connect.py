@@ -1,0 +1,74 @@
+"""Connecting to Temporal and the registry, with errors in words."""
+
+import asyncio
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
+
+from registry import session
+from starter.settings import Settings, Unreachable
+from workflows import attributes
+
+
+async def temporal(settings: Settings) -> Client:
+    """A client of the Temporal server that the environment, a profile or the embedded server names.
+
+    Raises `Unreachable`.
+    """
+    config = ClientConfig.load_client_connect_config(config_file=settings.temporal_config())
+    config.setdefault("target_host", "localhost:7233")
+    try:
+        return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RuntimeError, RPCError) as error:
+        raise Unreachable(
+            f"no Temporal server answers at {config['target_host']}: start one with `enforce up`, "
+            f"or set TEMPORAL_ADDRESS or TEMPORAL_PROFILE ({error})"
+        ) from error
+
+
+def registry(settings: Settings) -> Engine:
+    """The registry's engine. Raises `Unreachable`."""
+    engine = session.connect(settings.registry_url())
+    try:
+        with engine.connect():
+            return engine
+    except OperationalError as error:
+        raise Unreachable(f"the registry does not answer: {error.orig}") from error
+
+
+async def register_attributes(client: Client) -> None:
+    """Register the search attributes with the namespace, and wait until it knows them.
+
+    Without them a case's first task would fail, again and again and in silence. Raises `Unreachable` if
+    they can't be registered, naming which.
+    """
+    wanted = {key.name: key.indexed_value_type for key in attributes.ALL}
+    names = {name: f"INDEXED_VALUE_TYPE_{kind.name}" for name, kind in wanted.items()}
+    for _ in range(50):
+        try:
+            known = await client.operator_service.list_search_attributes(
+                ListSearchAttributesRequest(namespace=client.namespace)
+            )
+            missing = {n: t for n, t in names.items() if n not in known.custom_attributes}
+            if not missing:
+                return
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(
+                    namespace=client.namespace,
+                    search_attributes={n: IndexedValueType.Value(t) for n, t in missing.items()},
+                )
+            )
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.UNAVAILABLE):
+                raise Unreachable(
+                    f"search attributes {', '.join(sorted(names))} can't be registered with namespace "
+                    f"{client.namespace}: {error.message}. Ask its administrator to add them"
+                ) from error
+        await asyncio.sleep(0.1)
+    raise Unreachable(f"namespace {client.namespace} does not take search attributes {', '.join(missing)}")

