@@ -1,0 +1,93 @@
+"""Real servers for every test: PostgreSQL, and the Temporal server with virtual time."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+from temporalio.client import Client
+
+from activities.channels import Outbox
+from registry.session import Sessions, connect, migrate, sessions
+from starter import connect as to_servers
+from starter import local
+from starter.settings import Settings
+from starter.virtual_time import VirtualTime
+from tests.world import World
+from worker import serving
+
+_serial = count(1)
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    # Not pytest's own folder: the path of PostgreSQL's socket may not be long.
+    folder = Path(tempfile.mkdtemp(prefix="e4-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(home: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL whose database `template` has the schema."""
+    with local.postgres(Settings(home=home)) as url:
+        admin = create_engine(_named(url, "postgres"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text("create database template"))
+        template = connect(_named(url, "template"))
+        migrate(template)
+        template.dispose()
+        yield url
+        admin.dispose()
+
+
+def _named(url: str, database: str) -> str:
+    named = make_url(url).set(drivername="postgresql+psycopg2", database=database)
+    return named.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database_url(postgres: str) -> str:
+    """A registry of the test's own, empty, with the newest schema."""
+    name = f"registry_{next(_serial)}"
+    admin = create_engine(_named(postgres, "postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"create database {name} template template"))
+    admin.dispose()
+    return _named(postgres, name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url, pool_size=10)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def on_record(engine: Engine) -> Sessions:
+    return sessions(engine)
+
+
+@pytest.fixture(scope="session")
+async def client(home: Path) -> AsyncIterator[Client]:
+    """A client of a Temporal server with virtual time."""
+    settings = Settings(home=home)
+    with local.temporal(settings, time_skipping=True, web=False):
+        client = await to_servers.temporal(settings)
+        await to_servers.register_attributes(client)
+        yield client
+
+
+@pytest.fixture
+async def world(
+    client: Client, on_record: Sessions, database_url: str, tmp_path: Path
+) -> AsyncIterator[World]:
+    """A registry and a worker of the test's own."""
+    outbox, task_queue = tmp_path / "outbox", f"cases-{next(_serial)}"
+    world = World(client, VirtualTime(client), on_record, task_queue, outbox)
+    async with serving(client, task_queue, database_url, Outbox(outbox), "compliance@platform.example"):
+        yield world

@@ -1,0 +1,162 @@
+"""A small world to enforce the rules in: agents with numbers, cases whose time can be moved."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+
+from registry.models import Account, Agent, CalendarDay, Number
+from registry.session import Sessions
+from rulebook.report import Report
+from rulebook.vocabulary import SHANGHAI, Business, Kind, Stage, workflow_id
+from starter.reports import CLAUSES, submit
+from starter.virtual_time import VirtualTime
+from workflows.messages import Answer, CaseEnded, CaseStart, Story
+
+# Ids of workflows are numbers: no two tests of a process may use the same one.
+_serial = count(1)
+
+
+def shanghai(day: str, at: str = "10:00") -> datetime:
+    """A moment as people in China say it; `at` may be 24:00."""
+    if at == "24:00":
+        return datetime.combine(date.fromisoformat(day) + timedelta(days=1), time(), SHANGHAI)
+    return datetime.combine(date.fromisoformat(day), time.fromisoformat(at), SHANGHAI)
+
+
+def an_agent(on_record: Sessions, numbers: int = 1, **described: str) -> list[str]:
+    """Put an agent with some numbers on record; returns the numbers."""
+    serial = next(_serial)
+    agent = {
+        "agent_id": f"A{serial:04}",
+        "name": f"甲{serial}通信有限公司",
+        "contact": "王芳",
+        "email": f"a{serial}@agent.example",
+        "phone": "13800000000",
+    } | described
+    held = [f"400{next(_serial):07}" for _ in range(numbers)]
+    with on_record.begin() as session:
+        session.add(Agent(**agent, account=Account()))
+        session.flush()
+        for number in held:
+            session.add(
+                Number(
+                    number=number,
+                    agent_id=agent["agent_id"],
+                    customer=f"乙{number}商贸有限公司",
+                    certificate="91310000MA1FL0000X",
+                    operator="中国电信",
+                )
+            )
+    return held
+
+
+def a_report(number: str, business: Business = Business.REGULAR, **said: Any) -> Report:
+    """A report of a secondary sale."""
+    described = {
+        "source": "monitor",
+        "report_id": f"R{next(_serial)}",
+        "facts": "登记客户与实际用户不一致",
+    } | said
+    return Report(kind=Kind.SECONDARY_SALE, number=number, business=business, **described)
+
+
+class CaseInTime:
+    """One case under test, with a clock of its own."""
+
+    def __init__(self, world: "World", case_id: str) -> None:
+        self.world, self.id = world, case_id
+        self.handle: WorkflowHandle[Any, CaseEnded] = world.client.get_workflow_handle(
+            case_id, result_type=CaseEnded
+        )
+
+    async def until(self, day: str, at: str = "10:00") -> Stage:
+        """Let time pass until then; the stage in which the case is."""
+        await self.world.time.until(self.id, shanghai(day, at))
+        return (await self.story()).stage
+
+    async def story(self) -> Story:
+        story: Story = await self.handle.query("story", result_type=Story)
+        return story
+
+    async def stage(self) -> Stage:
+        return (await self.story()).stage
+
+    async def told(self) -> list[str]:
+        """The texts of the story so far."""
+        return [line.text for line in (await self.story()).lines]
+
+    async def rectified(self, **said: Any) -> str:
+        return await self._update("rectified", said)
+
+    async def verify(self, passed: bool, reason: str = "still in use", officer: str = "李敏") -> str:
+        return await self._update("verify", {"officer": officer, "passed": passed, "reason": reason})
+
+    async def paid(self, amount: str, reference: str) -> str:
+        return await self._update("paid", {"amount": amount, "reference": reference})
+
+    async def extend(self, working_days: int, officer: str = "李敏") -> str:
+        extension = {"officer": officer, "working_days": working_days, "reason": "flood"}
+        return await self._update("extend", extension)
+
+    async def dismiss(self, reason: str = "wrong number", officer: str = "李敏") -> str:
+        return await self._update("dismiss", {"officer": officer, "reason": reason})
+
+    async def _update(self, name: str, message: dict[str, Any]) -> str:
+        answer: Answer = await self.handle.execute_update(name, message, result_type=Answer)
+        return answer.text
+
+    async def signal(self, name: str, message: Any) -> None:
+        """Send a signal as the Web UI does: plain JSON."""
+        await self.handle.signal(name, message)
+
+    async def ended(self) -> CaseEnded:
+        """How it ended; it has to have ended by now."""
+        return await asyncio.wait_for(self.handle.result(), 20)
+
+
+@dataclass(frozen=True)
+class World:
+    """A Temporal server, a registry, a worker between them, and the folder where letters arrive."""
+
+    client: Client
+    time: VirtualTime
+    on_record: Sessions
+    task_queue: str
+    outbox: Path
+
+    async def open(self, report: Report, on: str | None = None, at: str = "10:00") -> CaseInTime:
+        """Report a violation, on a day to come if one is given; the case is open when this returns."""
+        case = CaseInTime(self, workflow_id(report.kind, report.number))
+        if on:
+            await self.client.start_workflow(
+                CLAUSES[report.kind].__name__, CaseStart(), id=case.id, task_queue=self.task_queue
+            )
+            await self.time.until(case.id, shanghai(on, at))
+        await self.report(report)
+        await case.story()
+        return case
+
+    async def report(self, report: Report) -> None:
+        await submit(self.client, self.on_record, self.task_queue, report)
+
+    def arrange(self, days: dict[str, bool], *, closing: bool = False) -> None:
+        """Put a published arrangement, or closing days, on record: which days are worked."""
+        with self.on_record.begin() as session:
+            session.add_all(
+                CalendarDay(day=date.fromisoformat(day), closing=closing, works=works, reason="arranged")
+                for day, works in days.items()
+            )
+
+    def letters(self) -> list[EmailMessage]:
+        """The letters that were delivered, in the order of their numbers."""
+        return [
+            message_from_bytes(file.read_bytes(), policy=policy.default)
+            for file in sorted(self.outbox.glob("*.eml"))
+        ]
