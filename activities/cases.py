@@ -14,7 +14,7 @@ from registry.models import AuditLine, Case, Number, ReportRow, case_numbers
 from registry.session import Sessions
 from rulebook.policy import Policy, in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, NumberStatus, Stage, written
+from rulebook.vocabulary import SHANGHAI, NumberStatus, Stage, workflow_id, written
 
 
 class OpenCase(BaseModel):
@@ -86,18 +86,25 @@ def held_number(session: Session, number: str) -> Number:
 
 
 def put_on_record(session: Session, report: Report) -> ReportRow:
-    """The row of a report, new or as it was, locked until the transaction ends."""
+    """The row of a report, new or as it was, locked until the transaction ends.
+
+    Raises `Refused` if the same source used the same id for another violation: one of the two would be lost.
+    """
     payload: dict[str, Any] = report.model_dump(mode="json")
     session.execute(
         insert(ReportRow)
         .values(source=report.source, report_id=report.report_id, payload=payload)
         .on_conflict_do_nothing()
     )
-    return session.execute(
+    row = session.execute(
         select(ReportRow)
         .where(ReportRow.source == report.source, ReportRow.report_id == report.report_id)
         .with_for_update()
     ).scalar_one()
+    known = Report.model_validate(row.payload)
+    if (known.kind, known.number) != (report.kind, report.number):
+        raise Refused(f"report {report.key} came before, about {workflow_id(known.kind, known.number)}")
+    return row
 
 
 class Cases:

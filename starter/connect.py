@@ -42,6 +42,11 @@ def registry(settings: Settings) -> Engine:
         raise Unreachable(f"the registry does not answer: {error.orig}") from error
 
 
+def on_record(settings: Settings) -> session.Sessions:
+    """The registry's sessions. Raises `Unreachable`."""
+    return session.sessions(registry(settings))
+
+
 async def register_attributes(client: Client) -> None:
     """Register the search attributes with the namespace, and wait until it knows them.
 

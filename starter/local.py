@@ -3,6 +3,7 @@
 Their data survives a restart. Nothing is downloaded at run time: both are Python packages.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -27,6 +28,38 @@ class Temporal(NamedTuple):
 
     address: str
     web: str
+
+
+_ELSEWHERE = ("ENFORCE_DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "TEMPORAL_PROFILE")
+
+
+@contextmanager
+def servers(settings: Settings, *, time_skipping: bool = False, afresh: bool = False) -> Iterator[Temporal]:
+    """Run both servers until the context ends, for whoever uses these settings; `afresh` without old data.
+
+    Raises `Refused` where the environment points to servers elsewhere, or the folder is in use.
+    """
+    if elsewhere := [name for name in _ELSEWHERE if os.environ.get(name)]:
+        raise Refused(
+            f"{', '.join(elsewhere)} points to servers elsewhere: use `enforce worker` and `enforce monitor` "
+            "with those, or unset it to run the embedded ones"
+        )
+    with _alone(settings):
+        if afresh:
+            _clear(settings.home.resolve())
+        with postgres(settings), temporal(settings, time_skipping=time_skipping) as running:
+            yield running
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (settings.home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"`enforce` runs its servers in {settings.home.resolve()} already") from None
+        yield
 
 
 @contextmanager
@@ -60,7 +93,7 @@ def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = Tru
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     pid_file = home / "temporal.pid"
-    _stop_left_over(pid_file)
+    _stop_left_over(pid_file, home / "temporal.db")
     port = _free_port(7233)
     web_port = _free_port(8233) if web else 0
     command = [
@@ -84,9 +117,12 @@ def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = Tru
         _wait_for(process, port, log)
         _keep_closed_cases(address)
         settings.temporal_file.write_text(f'[profile.default]\naddress = "{address}"\n', "utf-8")
-        yield Temporal(address, f"http://127.0.0.1:{web_port}" if web else "")
+        web_url = f"http://127.0.0.1:{web_port}" if web else ""
+        settings.web_file.write_text(web_url, "utf-8")
+        yield Temporal(address, web_url)
     finally:
         settings.temporal_file.unlink(missing_ok=True)
+        settings.web_file.unlink(missing_ok=True)
         process.terminate()
         try:
             process.wait(10)
@@ -136,19 +172,27 @@ def _keep_closed_cases(address: str) -> None:
     raise Refused(f"the Temporal server takes no settings: {done.stderr.decode(errors='replace').strip()}")
 
 
-def _stop_left_over(pid_file: Path) -> None:
-    """Stop a server whose owner was killed before it could: it holds the database file."""
+def _clear(home: Path) -> None:
+    _stop_left_over(home / "temporal.pid", home / "temporal.db")
+    _stop_left_over(home / "postgres" / "postmaster.pid", home / "postgres")
+    for left in home.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != "lock":
+            left.unlink()
+
+
+def _stop_left_over(pid_file: Path, data: Path) -> None:
+    """Stop a server on this data whose owner was killed before it could."""
     try:
-        pid = int(pid_file.read_text("utf-8"))
-        command = subprocess.run(
-            ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )
-    except (OSError, ValueError):
+        pid = int(pid_file.read_text("utf-8").split()[0])
+    except (OSError, ValueError, IndexError):
         return
-    if str(pid_file.parent / "temporal.db") not in command.stdout:
+    ps = ["ps", "-o", "args=", "-p", str(pid)]
+    if str(data) not in subprocess.run(ps, capture_output=True, text=True, check=False).stdout:
         return
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
         for _ in range(100):
             os.kill(pid, 0)
             time.sleep(0.1)

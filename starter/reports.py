@@ -4,13 +4,17 @@ import asyncio
 from typing import NamedTuple
 
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from temporalio.client import Client
+from temporalio.service import RPCError
 
+from activities import step
 from activities.cases import held_number, put_on_record
 from registry.models import Case
 from registry.session import Sessions
 from rulebook.report import Report
 from rulebook.vocabulary import Kind, workflow_id, written
+from starter.settings import Refused, Unreachable
 from workflows.case import Case as CaseWorkflow
 from workflows.messages import CaseStart
 from workflows.secondary_sale import SecondarySaleCase
@@ -45,18 +49,27 @@ async def submit(client: Client, on_record: Sessions, task_queue: str, report: R
     3. Signal-with-start is one act of the Temporal server: of two reports at once, one starts the case and
        the other joins it.
 
-    Raises `activities.step.Refused` for a number that is not on record, or not in an agent's hands.
+    Raises `Refused` for a number that is not on record or not in an agent's hands, and for a report id that
+    came before with other content; `Unreachable` if it could not be handed over: then it is safe to repeat.
     """
     case_id = workflow_id(report.kind, report.number)
-    handled_in = await asyncio.to_thread(_record, on_record, report)
+    try:
+        handled_in = await asyncio.to_thread(_record, on_record, report)
+    except step.Refused as refused:
+        raise Refused(refused.message) from refused
+    except OperationalError as error:
+        raise Unreachable(f"the registry does not answer: {error.orig}") from error
     if handled_in is None:
-        await client.start_workflow(
-            CLAUSES[report.kind].__name__,
-            CaseStart(),
-            id=case_id,
-            task_queue=task_queue,
-            start_signal="report_received",
-            start_signal_args=[report],
-            static_summary=f"{report.kind.label} · {written(report.number)}",
-        )
+        try:
+            await client.start_workflow(
+                CLAUSES[report.kind].__name__,
+                CaseStart(),
+                id=case_id,
+                task_queue=task_queue,
+                start_signal="report_received",
+                start_signal_args=[report],
+                static_summary=f"{report.kind.label} · {written(report.number)}",
+            )
+        except RPCError as error:
+            raise Unreachable(f"Temporal does not take report {report.key}: {error.message}") from error
     return Submitted(case_id, handled_in)

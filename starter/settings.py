@@ -9,9 +9,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Refused(Exception):
     """A command can't be carried out; the text says why, and what to do."""
 
+    exit_code = 1
+
 
 class Unreachable(Refused):
-    """A server that is needed doesn't answer."""
+    """A server or worker that is needed doesn't answer."""
+
+    exit_code = 3
 
 
 class Settings(BaseSettings):
@@ -21,8 +25,8 @@ class Settings(BaseSettings):
 
     home: Path = Path(".enforce")
     database_url: str = ""
+    web_url: str = ""
     outbox: Path | None = None
-    officer: str = ""
     sender: str = "compliance@platform.example"
     task_queue: str = "cases"
 
@@ -30,6 +34,11 @@ class Settings(BaseSettings):
     def temporal_file(self) -> Path:
         """Where the embedded Temporal server says how it is reached."""
         return self.home / "temporal.toml"
+
+    @property
+    def web_file(self) -> Path:
+        """Where the embedded Temporal server says at which address its Web UI is."""
+        return self.home / "web-url"
 
     @property
     def database_file(self) -> Path:
@@ -43,7 +52,7 @@ class Settings(BaseSettings):
 
     @property
     def reports_folder(self) -> Path:
-        """The folder whose report files `enforce up` watches."""
+        """The folder whose report files `enforce up` takes in."""
         return self.home / "reports"
 
     def registry_url(self) -> str:
@@ -64,8 +73,11 @@ class Settings(BaseSettings):
             return None
         return str(self.temporal_file)
 
-    def acting(self) -> str:
-        """The officer who gives the command. Raises `Refused` where nobody is named."""
-        if not self.officer.strip():
-            raise Refused("who are you? Name the officer with --officer NAME or ENFORCE_OFFICER")
-        return self.officer
+    def web_page(self, namespace: str, workflow_id: str, run_id: str) -> str:
+        """The page of a case in the Temporal Web UI. Raises `Refused` where its address isn't known."""
+        web = self.web_url
+        if not web and self.web_file.exists():
+            web = self.web_file.read_text("utf-8").strip()
+        if not web:
+            raise Refused("the address of the Temporal Web UI isn't known: set ENFORCE_WEB_URL")
+        return f"{web.rstrip('/')}/namespaces/{namespace}/workflows/{workflow_id}/{run_id}/timeline"

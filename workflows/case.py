@@ -125,11 +125,16 @@ class Case:
         return CaseEnded(case_no=self.opened.case_no, outcome=outcome, balance=self._balance)
 
     async def _open(self) -> str | None:
-        """Open the case on the first report that isn't handled yet; else the case that handled it."""
-        handled_in = None
+        """Open the case on the first report that isn't handled yet; else the case that handled it.
+
+        Raises `Refused`, which fails the workflow where everybody sees it, if no report can open a case.
+        """
+        handled_in, refused = None, None
         while self._opened is None:
             if not self._reports and handled_in:
                 return handled_in
+            if not self._reports and refused:
+                raise refused
             self._show()
             await workflow.wait_condition(lambda: bool(self._reports))
             report = self._reports.popleft()
@@ -138,7 +143,11 @@ class Case:
                 workflow_id=info.workflow_id, run_id=info.run_id, at=workflow.now(), report=report
             )
             summary = f"Open a case on report {report.key}"
-            opening: Opening = await self._ask(Cases.open_case, order, summary)
+            try:
+                opening: Opening = await self._ask(Cases.open_case, order, summary)
+            except Refused as why:
+                refused = why
+                continue
             if opening.already:
                 handled_in = opening.already.handled_in
             if opening.opened:
@@ -291,7 +300,10 @@ class Case:
                 continue
             self._seen.add(report.key)
             order = JoinReport(**self._step(f"report-{report.key}", report.reported_by), report=report)
-            await self._do(Cases.join_report, order, f"Join report {report.key}")
+            try:
+                await self._do(Cases.join_report, order, f"Join report {report.key}")
+            except Refused as why:
+                await self._refuse("report_received", why.message)
 
     async def add_line(self, step: str, by: str, text: str) -> None:
         """Put a fact of the story on record that changes nothing else."""

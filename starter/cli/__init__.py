@@ -1,1 +1,63 @@
-"""The `enforce` command line."""
+"""The `enforce` command line: what compliance officers type.
+
+Each command is declared here or in a module beside this one, and imports what it needs when it runs: help
+and shell completion must not wait for Temporal and SQLAlchemy.
+"""
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from starter.cli import cases, officers, registry, serve
+from starter.settings import Refused
+
+
+class _Enforce(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what can't be done is said in words, with an exit code of its own."""
+        try:
+            return super().invoke(ctx)
+        except Refused as refused:
+            typer.echo(f"error: {refused}", err=True)
+            raise typer.Exit(refused.exit_code) from refused
+        except KeyboardInterrupt as interrupted:
+            raise typer.Exit(130) from interrupted
+
+
+app = typer.Typer(
+    name="enforce",
+    cls=_Enforce,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Violation enforcement for 400 numbers: every violation is one durable case.
+
+    A case is named as the Temporal Web UI shows it (secondary-sale-4008001234), by its case number
+    (SS-2026-00042), or by its 400 number alone (4008001234, 400-800-1234) where that is unambiguous.
+
+    \b
+    Exit codes: 0 done, 1 refused (the text says why), 2 not understood,
+    3 a server or worker does not answer, 130 interrupted.
+    """,
+    epilog="""\b
+    An officer's day:
+      $ export ENFORCE_OFFICER=li.min
+      $ enforce cases --awaiting verification
+      $ enforce case 400-800-1234
+      $ enforce verify 400-800-1234 --pass
+    """,
+)
+for module in (serve, registry, cases, officers):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    # Names are Chinese: a terminal or pipe with a narrower encoding must not end in a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app()

@@ -1,0 +1,48 @@
+"""The story of an ended case, from the registry: it keeps it for ever, and knows what was paid later."""
+
+from sqlalchemy import select
+
+from activities.fines import balance
+from registry import audit
+from registry.models import Case, Fine, Notice, Number
+from registry.session import Sessions
+from starter.settings import Refused
+from workflows.messages import NoticeShown, Story
+
+
+def story(on_record: Sessions, named: str) -> Story:
+    """The story of an ended case by its case number, workflow id or 400 number (then its last case).
+
+    Raises `Refused` where there is none.
+    """
+    with on_record() as session:
+        digits = named.replace("-", "").replace(" ", "")
+        case = session.scalar(
+            select(Case)
+            .where((Case.case_no == named.upper()) | (Case.workflow_id == named) | (Case.number == digits))
+            .where(Case.closed_at.is_not(None))
+            .order_by(Case.opened_at.desc())
+            .limit(1)
+        )
+        if case is None or case.outcome is None:
+            raise Refused(f"no case {named}, neither with Temporal nor in the registry")
+        notices = session.scalars(select(Notice).where(Notice.case_no == case.case_no))
+        fine = session.scalar(select(Fine).where(Fine.case_no == case.case_no).order_by(Fine.id.desc()))
+        return Story(
+            workflow_id=case.workflow_id,
+            kind=case.kind,
+            number=case.number,
+            case_no=case.case_no,
+            customer=session.get_one(Number, case.number).customer,
+            agent_id=case.agent_id,
+            agent_name=case.agent.name,
+            stage=case.outcome,
+            offence=fine.offence if fine else None,
+            balance=balance(session, case.case_no),
+            notices=tuple(
+                NoticeShown(notice_no=n.notice_no, kind=n.kind, served_at=n.served_at, sha256=n.sha256)
+                for n in notices
+                if n.served_at
+            ),
+            lines=tuple(audit.trail(session, case.case_no)),
+        )

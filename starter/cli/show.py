@@ -1,0 +1,173 @@
+"""How cases look in a terminal: tables, stories, JSON. Text from outside never acts as markup."""
+
+import json as _json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from rulebook.money import yuan
+from rulebook.vocabulary import SHANGHAI, Awaiting, Stage, one_line, written
+from starter.desk import Entry
+from starter.monitor import Taken, refused_file
+from workflows.messages import Story
+
+_COLOURS = {
+    Stage.RECTIFIED: "green",
+    Stage.SETTLED: "green",
+    Stage.SHUT_DOWN: "red",
+    Stage.DISMISSED: "cyan",
+    Stage.ALREADY_HANDLED: "dim",
+}
+_NEXT = {
+    Awaiting.VERIFICATION: 'enforce verify {number} --pass   (or --fail --reason "...")',
+    Awaiting.DELIVERY: "enforce case {number} --web   (the pending activity says why it is not delivered)",
+    Awaiting.REFUSED_MESSAGE: "a message was refused, see above: send it again as it should be",
+}
+
+
+def console(*, error: bool = False) -> Console:
+    """The terminal; a pipe gets plain text that isn't cut."""
+    out = Console(stderr=error, highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = 200
+    return out
+
+
+def json(value: Any) -> None:
+    """Print data as JSON, with Chinese as Chinese."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    print(_json.dumps(to_jsonable_python(value), ensure_ascii=False, indent=2))  # noqa: T201
+
+
+def outside(text: str) -> str:
+    """Text from outside, made harmless for a terminal: one line, no control characters."""
+    return one_line(text)
+
+
+def when(moment: datetime) -> str:
+    """A moment in Shanghai, as people write it."""
+    return f"{moment.astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
+
+
+def left(deadline: datetime, now: datetime) -> str:
+    """What is left until a deadline, to the hour."""
+    seconds = int((deadline - now).total_seconds())
+    if seconds <= 0:
+        return "over"
+    days, hours = divmod(seconds // 3600, 24)
+    if days:
+        return f"{days} d {hours} h left"
+    return f"{hours} h left" if hours else f"{seconds // 60} min left"
+
+
+def last_day(deadline: datetime) -> str:
+    """A deadline as the notice states it: 24:00 of its last day."""
+    before = datetime.fromtimestamp(deadline.timestamp() - 1, SHANGHAI)
+    return f"{before:%Y-%m-%d} 24:00"
+
+
+def stage(of: Stage | None) -> Text:
+    """A stage in its colour."""
+    return Text(of or "-", style=_COLOURS.get(of, "yellow") if of else "dim")
+
+
+def table(*columns: str) -> Table:
+    """A table as all commands have it."""
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    return drawn
+
+
+def rows(drawn: Table, cells: Iterable[Sequence[str | Text]]) -> Table:
+    """Fill a table."""
+    for row in cells:
+        drawn.add_row(*row)
+    return drawn
+
+
+def entries(listed: Sequence[Entry], total: int) -> None:
+    """Print a list of cases."""
+    now = datetime.now(UTC)
+    drawn = table("case", "number", "kind", "agent", "stage", "deadline", "", "fine", "awaiting")
+    for entry in listed:
+        drawn.add_row(
+            entry.case_no or "-",
+            written(entry.number),
+            entry.kind,
+            outside(entry.agent or "-"),
+            Text(entry.status, "red") if entry.status == "failed" else stage(entry.stage),
+            last_day(entry.deadline) if entry.deadline else "",
+            left(entry.deadline, now) if entry.deadline else "",
+            f"¥{entry.fine_yuan:,} ({entry.offence})" if entry.fine_yuan else "",
+            Text(", ".join(entry.awaiting), "bold"),
+        )
+    out = console()
+    out.print(drawn if listed else "no case matches")
+    if len(listed) < total:
+        out.print(f"{len(listed)} of {total} shown: --limit {total} shows all")
+
+
+def _facts(facts: Mapping[str, str | Text]) -> Table:
+    drawn = Table.grid(padding=(0, 2))
+    drawn.add_column(style="bold")
+    drawn.add_column(overflow="fold")
+    return rows(drawn, facts.items())
+
+
+def story(told: Story) -> None:
+    """Print all that can be said of a case."""
+    facts: dict[str, str | Text] = {
+        "case": f"{told.case_no or 'not opened yet'}   {told.workflow_id}",
+        "kind": told.kind.label,
+        "number": f"{written(told.number)}   {outside(told.customer)}",
+        "agent": f"{outside(told.agent_id)}   {outside(told.agent_name)}",
+        "stage": stage(told.stage),
+    }
+    if told.deadline:
+        facts["deadline"] = f"{told.deadline}   {left(told.deadline.at, datetime.now(UTC))}"
+    if told.offence:
+        facts["fine"] = f"{yuan(told.balance.fine)}   offence {told.offence}"
+    if told.offence or told.balance.paid:
+        facts["money"] = (
+            f"{yuan(told.balance.paid)} paid, {yuan(told.balance.due)} due, "
+            f"{yuan(told.balance.owed_back)} owed back"
+        )
+    if told.awaiting:
+        facts["awaiting"] = Text(", ".join(told.awaiting), style="bold")
+    timeline = rows(
+        table("when (Asia/Shanghai)", "who", "what"),
+        ((when(line.at), outside(line.by), outside(line.text)) for line in told.lines),
+    )
+    notices = rows(
+        table("notice", "kind", "served", "sha256"),
+        ((n.notice_no, n.kind, when(n.served_at), n.sha256[:16]) for n in told.notices),
+    )
+    parts: list[Any] = [_facts(facts), "", timeline]
+    if told.notices:
+        parts.append(notices)
+    parts += [f"next: {_NEXT[what].format(number=told.number)}" for what in told.awaiting]
+    console().print(Group(*parts))
+
+
+def taken(feed: Path, what: Taken) -> None:
+    """Print what became of a feed."""
+    out = console()
+    out.print(
+        f"{feed.name}: {what.handed_over} reports handed to their cases, {what.handled_before} handled before, "
+        f"{len(what.set_aside)} set aside",
+        soft_wrap=True,
+    )
+    for line in what.set_aside[:20]:
+        out.print(f"  line {line.line}: {outside(line.why)}", soft_wrap=True)
+    if what.set_aside:
+        out.print(f"  kept in {refused_file(feed)}", soft_wrap=True)

@@ -1,0 +1,272 @@
+"""What officers do with cases, through Temporal: find, list, read, command."""
+
+import asyncio
+import re
+from datetime import date, datetime
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from rulebook.money import Balance, yuan
+from rulebook.vocabulary import Awaiting, Kind, Number400, Stage, workflow_id
+from rulebook.working_days import Deadline
+from starter.reports import CLAUSES
+from starter.settings import Refused, Unreachable
+from workflows import attributes
+from workflows.late_payment import LatePayment
+from workflows.messages import Answer, LatePaymentStart, Message, PaymentReceived, Story, faults
+
+M = TypeVar("M", bound=BaseModel)
+
+_ANSWER_WITHIN = 20  # seconds
+_CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")
+_CASE_TYPES = f"WorkflowType IN ({', '.join(repr(clause.__name__) for clause in CLAUSES.values())})"
+
+
+class NotKept(Refused):
+    """Temporal knows no such case (any more); the registry may."""
+
+
+class Case(NamedTuple):
+    """One case: its workflow, and which run of it."""
+
+    workflow_id: str
+    run_id: str
+    case_no: str
+    open: bool
+
+
+class Entry(BaseModel):
+    """One case in a list, as its search attributes have it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_id: str
+    run_id: str
+    case_no: str | None
+    kind: Kind
+    number: str
+    agent: str | None
+    stage: Stage | None
+    deadline: datetime | None
+    fine_yuan: int | None
+    offence: int | None
+    awaiting: tuple[Awaiting, ...]
+    opened_at: datetime
+    ended_at: datetime | None
+    status: str
+
+
+def understood(model: type[M], **said: Any) -> M:
+    """A message or report as the officer gave it. Raises `Refused` with what is wrong with it."""
+    try:
+        return model.model_validate(said)
+    except ValidationError as error:
+        raise Refused(faults(error)) from error
+
+
+async def find(client: Client, named: str) -> Case:
+    """The case of that case number, workflow id or 400 number.
+
+    Of a workflow id or number it is the open case, else the last one. Raises `NotKept` where Temporal has
+    none, `Refused` where more than one is meant.
+    """
+    if _CASE_NO.fullmatch(named.upper()):
+        async for execution in client.list_workflows(f"CaseNo = '{named.upper()}'", limit=1):
+            return _case(execution)
+        raise NotKept(f"Temporal has no case {named.upper()}")
+    ids = _workflow_ids(named)
+    found = [case for case in await asyncio.gather(*(_described(client, i) for i in ids)) if case]
+    meant = [case for case in found if case.open] or found
+    if not meant:
+        raise NotKept(f"Temporal has no case {named}")
+    if len(meant) > 1:
+        raise Refused(f"{named} has several cases: name one of {', '.join(c.workflow_id for c in meant)}")
+    return meant[0]
+
+
+def _workflow_ids(named: str) -> list[str]:
+    try:
+        number = TypeAdapter[str](Number400).validate_python(named)
+    except ValidationError:
+        if not any(named.startswith(f"{kind}-") for kind in Kind):
+            raise Refused(
+                f"{named!r} names no case: give a case number (SS-2026-00042), "
+                "a workflow id (secondary-sale-4008001234) or a 400 number"
+            ) from None
+        return [named]
+    return [workflow_id(kind, number) for kind in Kind]
+
+
+async def _described(client: Client, case_id: str) -> Case | None:
+    try:
+        return _case(await client.get_workflow_handle(case_id).describe())
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise _away(error) from error
+
+
+def _case(execution: WorkflowExecution) -> Case:
+    case_no = execution.typed_search_attributes.get(attributes.CASE_NO) or ""
+    is_open = execution.status is WorkflowExecutionStatus.RUNNING
+    return Case(execution.id, execution.run_id, case_no, is_open)
+
+
+def _handle(client: Client, case: Case) -> WorkflowHandle[Any, Any]:
+    return client.get_workflow_handle(case.workflow_id, run_id=case.run_id)
+
+
+def _away(error: BaseException) -> Unreachable:
+    return Unreachable(f"Temporal does not answer: {error}")
+
+
+async def story(client: Client, case: Case) -> Story:
+    """All that a case says of itself. Raises `Unreachable` where no worker tells of it."""
+    query = _handle(client, case).query("story", result_type=Story)
+    try:
+        told: Story = await asyncio.wait_for(query, _ANSWER_WITHIN)
+    except (TimeoutError, RPCError, WorkflowQueryFailedError) as error:
+        why = "no worker answers: start one with `enforce up` or `enforce worker`"
+        raise Unreachable(f"{case.workflow_id}: {why}") from error
+    return told
+
+
+async def act(client: Client, case: Case, command: str, message: Message) -> str:
+    """Carry out an officer's command on a case; returns the answer. Raises `Refused` with the reason."""
+    update = _handle(client, case).execute_update(
+        command, message, id=f"{command}-{uuid4()}", result_type=Answer
+    )
+    try:
+        answer: Answer = await asyncio.wait_for(update, _ANSWER_WITHIN)
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        why = cause.message if isinstance(cause, ApplicationError) else str(cause)
+        raise Refused(f"{case.case_no or case.workflow_id}: {why}") from error
+    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+        raise Unreachable(
+            f"{case.workflow_id}: no worker answered within {_ANSWER_WITHIN} seconds. The command may still "
+            "be carried out when one is back: look at the case before you repeat it"
+        ) from error
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise Ended(f"{case.case_no or case.workflow_id}: the case has ended") from error
+        raise _away(error) from error
+    return answer.text
+
+
+class Ended(Refused):
+    """The case has ended: there is nothing left to command."""
+
+
+async def pay(client: Client, task_queue: str, case: Case, payment: PaymentReceived) -> str:
+    """Record a payment on a case, also on one that has ended (6.3); returns the answer."""
+    if case.open:
+        try:
+            return await act(client, case, "paid", payment)
+        except Ended:
+            pass
+    try:
+        late: Balance = await asyncio.wait_for(
+            client.execute_workflow(
+                LatePayment.run,
+                LatePaymentStart(case_no=case.case_no, payment=payment),
+                id=f"late-payment-{payment.reference}",
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                task_queue=task_queue,
+                static_summary=f"{yuan(payment.amount)} for {case.case_no}, which has ended",
+            ),
+            _ANSWER_WITHIN,
+        )
+    except WorkflowFailureError as error:
+        failed = error.cause.cause if isinstance(error.cause, ActivityError) else error.cause
+        raise Refused(f"{case.case_no}: {getattr(failed, 'message', failed)}") from error
+    except TimeoutError as error:
+        raise Unreachable(
+            f"{case.case_no}: handed over, but no worker is there to record it; it will be when one is back"
+        ) from error
+    stands = f"{yuan(late.due)} still due" if late.due else f"{yuan(late.owed_back)} owed back"
+    return f"{case.case_no}: {yuan(payment.amount)} counted; the case has ended, {stands}"
+
+
+class Filter(BaseModel):
+    """Which cases to list; what is None doesn't matter. `due_on` is the last day of the limit, or before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ended: bool | None = False
+    kind: Kind | None = None
+    stage: Stage | None = None
+    agent: str | None = None
+    number: Number400 | None = None
+    awaiting: Awaiting | None = None
+    due_on: date | None = None
+
+    def query(self) -> str:
+        """The filter in Temporal's language for visibility, which the Web UI takes too."""
+        types = f"WorkflowType = '{CLAUSES[self.kind].__name__}'" if self.kind else _CASE_TYPES
+        wanted = [types]
+        if self.ended is not None:
+            wanted.append(f"ExecutionStatus {'!=' if self.ended else '='} 'Running'")
+        for key, value in (
+            (attributes.STAGE, self.stage),
+            (attributes.AGENT, self.agent),
+            (attributes.NUMBER, self.number),
+            (attributes.AWAITING, self.awaiting),
+        ):
+            if value is not None:
+                wanted.append(f"{key.name} = '{_quoted(value)}'")
+        if self.due_on is not None:
+            ends = Deadline(last_day=self.due_on).at
+            wanted.append(f"{attributes.DEADLINE.name} <= '{ends.isoformat()}'")
+        return " AND ".join(wanted)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+async def cases(client: Client, which: Filter, limit: int) -> tuple[list[Entry], int]:
+    """The cases of that kind, the newest first, at most `limit`; and how many there are."""
+    query = which.query()
+    try:
+        listed = [_entry(execution) async for execution in client.list_workflows(query, limit=limit)]
+        total = len(listed) if len(listed) < limit else (await client.count_workflows(query)).count
+    except RPCError as error:
+        raise _away(error) from error
+    return listed, total
+
+
+def _entry(execution: WorkflowExecution) -> Entry:
+    shown = execution.typed_search_attributes
+    kind, number = execution.id.rsplit("-", 1)
+    return Entry(
+        workflow_id=execution.id,
+        run_id=execution.run_id,
+        case_no=shown.get(attributes.CASE_NO),
+        kind=Kind(kind),
+        number=number,
+        agent=shown.get(attributes.AGENT),
+        stage=Stage(stage) if (stage := shown.get(attributes.STAGE)) else None,
+        deadline=shown.get(attributes.DEADLINE),
+        fine_yuan=shown.get(attributes.FINE_YUAN),
+        offence=shown.get(attributes.OFFENCE),
+        awaiting=tuple(Awaiting(a) for a in shown.get(attributes.AWAITING) or ()),
+        opened_at=execution.start_time,
+        ended_at=execution.close_time,
+        status=execution.status.name.lower() if execution.status else "unknown",
+    )
