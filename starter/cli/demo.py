@@ -19,7 +19,7 @@ from temporalio.client import Client
 from registry import importer
 from registry.session import Sessions
 from rulebook.money import ZERO, yuan
-from rulebook.vocabulary import SHANGHAI, Kind, workflow_id, written
+from rulebook.vocabulary import Kind, workflow_id, written
 from starter import archive, connect, desk, local, monitor, serve
 from starter.cli import show
 from starter.settings import Settings
@@ -215,21 +215,21 @@ async def paid_too_late(case: Violation) -> None:
 
 # Each line is one story: the violations of one agent are played one after the other.
 STORIES: tuple[tuple[tuple[str, Fate], ...], ...] = (
-    (("400-719-2389", rectified_in_time),),
-    (("400-826-3063", irregular_rectified_at_once),),
-    (("400-938-6796", second_try),),
-    (("400-947-1452", verified_after_the_deadline),),
-    (("400-192-5397", failed_then_paid_in_two_parts),),
+    (("4007192389", rectified_in_time),),
+    (("4008263063", irregular_rectified_at_once),),
+    (("4009386796", second_try),),
+    (("4009471452", verified_after_the_deadline),),
+    (("4001925397", failed_then_paid_in_two_parts),),
     (
-        ("400-004-3734", first_offence_paid),
-        ("400-196-9160", second_offence_overpaid),
-        ("400-097-9157", third_offence_never_paid),
+        ("4000043734", first_offence_paid),
+        ("4001969160", second_offence_overpaid),
+        ("4000979157", third_offence_never_paid),
     ),
-    (("400-735-5571", never_paid),),
-    (("400-725-7198", reported_twice),),
-    (("400-961-6054", no_ground),),
-    (("400-814-2169", extended),),
-    (("400-781-5675", paid_too_late),),
+    (("4007355571", never_paid),),
+    (("4007257198", reported_twice),),
+    (("4009616054", no_ground),),
+    (("4008142169", extended),),
+    (("4007815675", paid_too_late),),
 )
 
 
@@ -262,10 +262,7 @@ async def _play(settings: Settings, web: str, started: float, *, stay: bool) -> 
 
         virtual = VirtualTime(client)
         stories = [
-            [
-                (Violation(client, virtual, on_record, settings, number.replace("-", "")), fate)
-                for number, fate in story
-            ]
+            [(Violation(client, virtual, on_record, settings, number), fate) for number, fate in story]
             for story in STORIES
         ]
         playing = [case for story in stories for case, _ in story]
@@ -311,20 +308,19 @@ async def _often(draw: Callable[[], None]) -> None:
 
 
 def _table(playing: Sequence[Violation], fates: Mapping[str, str]) -> Table:
+    sums = ("fine", "paid", "due", "owed_back")
     drawn = show.table(
-        "number", "agent", "what happens", "until", "stage", "fine", "paid", "due", "owed back"
+        "number", "agent", "what happens", "until", "stage", *(s.replace("_", " ") for s in sums)
     )
     for case in playing:
-        told = case.told
-        if told is None:
+        if case.told is None:
             continue
-        sums = (getattr(told.balance, name.replace(" ", "_")) for name in money)
         drawn.add_row(
             written(case.number),
-            show.outside(told.agent_name),
+            show.outside(case.told.agent_name),
             fates[case.number],
-            f"{told.lines[-1].at.astimezone(SHANGHAI):%m-%d %H:%M}" if told.lines else "",
-            show.stage(told.stage),
-            *(f"{amount:,.2f}" if amount else "" for amount in sums),
+            show.when(case.told.lines[-1].at) if case.told.lines else "",
+            show.stage(case.told.stage),
+            *(show.amount(getattr(case.told.balance, s)) for s in sums),
         )
     return drawn

@@ -3,6 +3,7 @@
 import json as _json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def last_day(deadline: datetime) -> str:
     """A deadline as the notice states it: 24:00 of its last day."""
     before = datetime.fromtimestamp(deadline.timestamp() - 1, SHANGHAI)
     return f"{before:%Y-%m-%d} 24:00"
+
+
+def amount(value: Decimal) -> str:
+    """An amount in a table; nothing is shown as nothing."""
+    return f"{value:,.2f}" if value else ""
 
 
 def stage(of: Stage | None) -> Text:
@@ -163,8 +169,8 @@ def taken(feed: Path, what: Taken) -> None:
     """Print what became of a feed."""
     out = console()
     out.print(
-        f"{feed.name}: {what.handed_over} reports handed to their cases, {what.handled_before} handled before, "
-        f"{len(what.set_aside)} set aside",
+        f"{feed.name}: {what.handed_over} reports handed to their cases, "
+        f"{what.handled_before} handled before, {len(what.set_aside)} set aside",
         soft_wrap=True,
     )
     for line in what.set_aside[:20]:
