@@ -22,7 +22,11 @@ async def temporal(settings: Settings) -> Client:
     Raises `Unreachable`.
     """
     config = ClientConfig.load_client_connect_config(config_file=settings.temporal_config())
-    config.setdefault("target_host", "localhost:7233")
+    if "target_host" not in config:
+        raise Unreachable(
+            "no Temporal server is configured: start one with `enforce up`, or set TEMPORAL_ADDRESS or "
+            f"TEMPORAL_PROFILE (looked for {settings.temporal_file})"
+        )
     try:
         return await Client.connect(**config, data_converter=pydantic_data_converter)
     except (RuntimeError, RPCError) as error:

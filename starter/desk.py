@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from datetime import date, datetime
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -146,6 +147,16 @@ async def story(client: Client, case: Case) -> Story:
     return told
 
 
+async def story_when(client: Client, case_id: str, holds: Callable[[Story], bool]) -> Story:
+    """The story of a case as soon as this holds of it, or as it is after a while if it doesn't come to."""
+    give_up = asyncio.get_running_loop().time() + _ANSWER_WITHIN
+    while True:
+        told = await story(client, await find(client, case_id))
+        if holds(told) or asyncio.get_running_loop().time() > give_up:
+            return told
+        await asyncio.sleep(0.05)
+
+
 async def act(client: Client, case: Case, command: str, message: Message) -> str:
     """Carry out an officer's command on a case; returns the answer. Raises `Refused` with the reason."""
     update = _handle(client, case).execute_update(
@@ -231,8 +242,9 @@ class Filter(BaseModel):
             if value is not None:
                 wanted.append(f"{key.name} = '{_quoted(value)}'")
         if self.due_on is not None:
-            ends = Deadline(last_day=self.due_on).at
-            wanted.append(f"{attributes.DEADLINE.name} <= '{ends.isoformat()}'")
+            # A minute later: the development server's visibility misses an instant that is equal.
+            after = Deadline(last_day=self.due_on).at + timedelta(minutes=1)
+            wanted.append(f"{attributes.DEADLINE.name} < '{after.isoformat()}'")
         return " AND ".join(wanted)
 
 

@@ -61,7 +61,8 @@ async def take_in(
         async with places:
             try:
                 report = Report.model_validate_json(text)
-                handled += (await submit(client, on_record, task_queue, report)).handled_in is not None
+                went = await submit(client, on_record, task_queue, report)
+                handled += went.handled_in is not None
             except Unreachable:
                 raise
             except (ValidationError, Refused) as error:

@@ -52,12 +52,18 @@ def _named(url: str, database: str) -> str:
 @pytest.fixture
 def database_url(postgres: str) -> str:
     """A registry of the test's own, empty, with the newest schema."""
-    name = f"registry_{next(_serial)}"
+    serial = next(_serial)
+    url = _named(postgres, f"registry_{serial}")
     admin = create_engine(_named(postgres, "postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(text(f"create database {name} template template"))
+        connection.execute(text(f"create database registry_{serial} template template"))
     admin.dispose()
-    return _named(postgres, name)
+    own = create_engine(url)
+    with own.begin() as connection:
+        # The tests share a Temporal server: no two of their cases may have the same number.
+        connection.execute(text(f"alter sequence case_numbers restart with {serial}001"))
+    own.dispose()
+    return url
 
 
 @pytest.fixture

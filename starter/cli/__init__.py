@@ -4,6 +4,8 @@ Each command is declared here or in a module beside this one, and imports what i
 and shell completion must not wait for Temporal and SQLAlchemy.
 """
 
+import io
+import os
 import sys
 from typing import Any
 
@@ -58,6 +60,15 @@ def main() -> None:
     """Run the command line."""
     # Names are Chinese: a terminal or pipe with a narrower encoding must not end in a traceback.
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    app()
+    code: object = 0
+    try:
+        app()
+    except SystemExit as ends:
+        code = ends.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: the client's threads can abort an interpreter that is shutting down (temporalio/sdk-python
+    # issue 300), after the command has done its work and told so.
+    os._exit(code if isinstance(code, int) else 1)

@@ -70,7 +70,9 @@ def report(
         else:
             answer = f"report {violation.key} was handed to {went.workflow_id}"
             try:
-                told = await desk.story(client, await desk.find(client, went.workflow_id))
+                told = await desk.story_when(
+                    client, went.workflow_id, lambda told: any(violation.key in n.text for n in told.lines)
+                )
             except Unreachable as later:
                 answer += f" and will be taken up there ({later})"
             else:

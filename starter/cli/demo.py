@@ -19,7 +19,7 @@ from temporalio.client import Client
 from registry import importer
 from registry.session import Sessions
 from rulebook.money import ZERO, yuan
-from rulebook.vocabulary import Kind, workflow_id, written
+from rulebook.vocabulary import Kind, Stage, workflow_id, written
 from starter import archive, connect, desk, local, monitor, serve
 from starter.cli import show
 from starter.settings import Settings
@@ -56,7 +56,9 @@ class Violation:
         """The case as it stands now."""
         case = await self._case()
         if case.open:
-            self.told = await desk.story(self._client, case)
+            self.told = await desk.story_when(
+                self._client, self._id, lambda told: told.stage is not Stage.OPENING
+            )
         else:
             self.told = await asyncio.to_thread(archive.story, self._on_record, case.case_no)
         return self.told
@@ -254,11 +256,7 @@ async def _play(settings: Settings, web: str, started: float, *, stay: bool) -> 
         out.print(f"registry: {loaded.agents_added} agents, {loaded.numbers_added} numbers")
         feed = Path(shutil.copy(SAMPLES / "reports.jsonl", settings.home))
         taken = await monitor.take_in(client, on_record, settings.task_queue, feed)
-        out.print(
-            f"feed: {taken.handed_over} reports handed to their cases, {len(taken.set_aside)} set aside"
-        )
-        for line in taken.set_aside:
-            out.print(f"  line {line.line}: {show.outside(line.why)}")
+        show.taken(feed, taken)
 
         virtual = VirtualTime(client)
         stories = [
@@ -319,7 +317,7 @@ def _table(playing: Sequence[Violation], fates: Mapping[str, str]) -> Table:
             written(case.number),
             show.outside(case.told.agent_name),
             fates[case.number],
-            show.when(case.told.lines[-1].at) if case.told.lines else "",
+            show.when(max(line.at for line in case.told.lines)) if case.told.lines else "",
             show.stage(case.told.stage),
             *(show.amount(getattr(case.told.balance, s)) for s in sums),
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +26,7 @@ _COLOURS = {
     Stage.DISMISSED: "cyan",
     Stage.ALREADY_HANDLED: "dim",
 }
+_WIDE = 110  # columns
 _NEXT = {
     Awaiting.VERIFICATION: 'enforce verify {number} --pass   (or --fail --reason "...")',
     Awaiting.DELIVERY: "enforce case {number} --web   (the pending activity says why it is not delivered)",
@@ -66,8 +66,8 @@ def left(deadline: datetime, now: datetime) -> str:
         return "over"
     days, hours = divmod(seconds // 3600, 24)
     if days:
-        return f"{days} d {hours} h left"
-    return f"{hours} h left" if hours else f"{seconds // 60} min left"
+        return f"{days} d {hours} h"
+    return f"{hours} h" if hours else f"{seconds // 60} min"
 
 
 def last_day(deadline: datetime) -> str:
@@ -88,7 +88,7 @@ def stage(of: Stage | None) -> Text:
 
 def table(*columns: str) -> Table:
     """A table as all commands have it."""
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     return drawn
@@ -102,22 +102,26 @@ def rows(drawn: Table, cells: Iterable[Sequence[str | Text]]) -> Table:
 
 
 def entries(listed: Sequence[Entry], total: int) -> None:
-    """Print a list of cases."""
-    now = datetime.now(UTC)
-    drawn = table("case", "number", "kind", "agent", "stage", "deadline", "", "fine", "awaiting")
+    """Print a list of cases; a narrow terminal gets the columns that matter most."""
+    now, out = datetime.now(UTC), console()
+    wide = out.width >= _WIDE
+    drawn = table("case", "number", *(("kind", "agent") if wide else ()), "stage", "deadline", "left")
+    if wide:
+        drawn.add_column("fine")
+    drawn.add_column("awaiting")
     for entry in listed:
+        fine = f"¥{entry.fine_yuan:,} (offence {entry.offence})" if entry.fine_yuan else ""
+        deadline = last_day(entry.deadline) if entry.deadline else ""
         drawn.add_row(
             entry.case_no or "-",
             written(entry.number),
-            entry.kind,
-            outside(entry.agent or "-"),
+            *((entry.kind, outside(entry.agent or "-")) if wide else ()),
             Text(entry.status, "red") if entry.status == "failed" else stage(entry.stage),
-            last_day(entry.deadline) if entry.deadline else "",
+            deadline if wide else deadline[5:],
             left(entry.deadline, now) if entry.deadline else "",
-            f"¥{entry.fine_yuan:,} ({entry.offence})" if entry.fine_yuan else "",
+            *((fine,) if wide else ()),
             Text(", ".join(entry.awaiting), "bold"),
         )
-    out = console()
     out.print(drawn if listed else "no case matches")
     if len(listed) < total:
         out.print(f"{len(listed)} of {total} shown: --limit {total} shows all")
@@ -140,7 +144,7 @@ def story(told: Story) -> None:
         "stage": stage(told.stage),
     }
     if told.deadline:
-        facts["deadline"] = f"{told.deadline}   {left(told.deadline.at, datetime.now(UTC))}"
+        facts["deadline"] = f"{told.deadline}   left: {left(told.deadline.at, datetime.now(UTC))}"
     if told.offence:
         facts["fine"] = f"{yuan(told.balance.fine)}   offence {told.offence}"
     if told.offence or told.balance.paid:
@@ -158,9 +162,9 @@ def story(told: Story) -> None:
         table("notice", "kind", "served", "sha256"),
         ((n.notice_no, n.kind, when(n.served_at), n.sha256[:16]) for n in told.notices),
     )
-    parts: list[Any] = [_facts(facts), "", timeline]
+    parts: list[Any] = [_facts(facts), "", timeline, ""]
     if told.notices:
-        parts.append(notices)
+        parts += [notices, ""]
     parts += [f"next: {_NEXT[what].format(number=told.number)}" for what in told.awaiting]
     console().print(Group(*parts))
 
