@@ -176,7 +176,9 @@ async def act(client: Client, case: Case, command: str, message: Message) -> str
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise Ended(f"{case.case_no or case.workflow_id}: the case has ended") from error
-        raise _away(error) from error
+        raise Unreachable(
+            f"{case.workflow_id}: not carried out, try again in a moment ({error.message})"
+        ) from error
     return answer.text
 
 
