@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint format runs histories lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,11 @@ lint: $(VENV)/tests  ## types, style, and who may import whom
 format: $(VENV)/tests  ## put the code in order
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+runs: $(VENV)/runs  ## only what `enforce` needs, in .venv
+
+histories: $(VENV)/tests  ## record the workflows of the demo that tests/histories does not have yet
+	@$(BIN)/python -m tests.histories.record
 
 lock: $(VENV)/tests  ## renew the lock files from pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements.lock

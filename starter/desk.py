@@ -48,6 +48,7 @@ class Case(NamedTuple):
     workflow_id: str
     run_id: str
     case_no: str
+    stage: str
     open: bool
 
 
@@ -123,9 +124,14 @@ async def _described(client: Client, case_id: str) -> Case | None:
 
 
 def _case(execution: WorkflowExecution) -> Case:
-    case_no = execution.typed_search_attributes.get(attributes.CASE_NO) or ""
-    is_open = execution.status is WorkflowExecutionStatus.RUNNING
-    return Case(execution.id, execution.run_id, case_no, is_open)
+    shown = execution.typed_search_attributes
+    return Case(
+        workflow_id=execution.id,
+        run_id=execution.run_id,
+        case_no=shown.get(attributes.CASE_NO) or "",
+        stage=shown.get(attributes.STAGE) or "",
+        open=execution.status is WorkflowExecutionStatus.RUNNING,
+    )
 
 
 def _handle(client: Client, case: Case) -> WorkflowHandle[Any, Any]:
@@ -175,7 +181,8 @@ async def act(client: Client, case: Case, command: str, message: Message) -> str
         ) from error
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise Ended(f"{case.case_no or case.workflow_id}: the case has ended") from error
+            ended = await find(client, case.workflow_id)
+            raise Ended(f"{case.case_no or case.workflow_id}: the case has ended: {ended.stage}") from error
         raise Unreachable(
             f"{case.workflow_id}: not carried out, try again in a moment ({error.message})"
         ) from error

@@ -137,7 +137,7 @@ async def test_a_command_that_the_stage_forbids_is_refused_with_the_reason(
     await case.ended()
     over = await enforce("extend", number, "1", "--reason", "x")
     assert over.code == 1
-    assert "the case has ended" in over.err
+    assert "the case has ended: dismissed" in over.err
 
 
 async def test_a_command_without_an_officer_is_not_understood(enforce: Enforce) -> None:
