@@ -125,9 +125,12 @@ class Fines:
     def record_payment(self, order: RecordPayment) -> PaymentRecorded:
         """Count a payment towards the case, once for its bank reference (6.1).
 
-        Raises `Refused` if the reference was counted for another case or with another amount.
+        Raises `Refused` if the reference was counted for another case or with another amount, or if there is
+        no such case.
         """
         with self._sessions.begin() as session:
+            if session.get(Case, order.case_no) is None:
+                raise Refused(f"there is no case {order.case_no}")
             done = audit.recorded(session, order.case_no, order.step, PaymentRecorded)
             if done and done.amount == order.amount:
                 return done

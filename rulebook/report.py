@@ -1,8 +1,10 @@
 """What a violation report says: the one shape in a feed, in a signal and in the registry."""
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from typing import Annotated
 
-from rulebook.vocabulary import Business, Kind, Number400, OneLine
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from rulebook.vocabulary import Business, Kind, Number400, OneLine, Prose
 
 
 class Report(BaseModel):
@@ -13,16 +15,16 @@ class Report(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: OneLine
+    source: Annotated[OneLine, StringConstraints(pattern="^[^/]*$")]
     report_id: OneLine
     kind: Kind
     number: Number400
     business: Business = Business.REGULAR
-    facts: str = Field(min_length=1, max_length=4000)
+    facts: Prose = Field(min_length=1, max_length=4000)
     observed_at: AwareDatetime | None = None
     reported_by: OneLine = "monitor"
 
     @property
     def key(self) -> str:
-        """Source and id in one word, for people and for comparing."""
+        """Source and id in one word, for people and for comparing; a source has no slash in it."""
         return f"{self.source}/{self.report_id}"

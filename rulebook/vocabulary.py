@@ -127,6 +127,15 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def prose(text: str) -> str:
+    """Text from outside of any number of lines, without characters that no database or letter can hold."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+
+
+Prose = Annotated[str, AfterValidator(prose)]
+"""Text from outside of any number of lines: no control characters but line ends and tabs."""
+
+
 def _not_empty(text: str) -> str:
     if not one_line(text):
         raise ValueError("must not be empty")

@@ -94,7 +94,7 @@ def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = Tru
     home.mkdir(parents=True, exist_ok=True)
     pid_file = home / "temporal.pid"
     _stop_left_over(pid_file, home / "temporal.db")
-    port = _free_port(7233)
+    port = _free_port(7233 if web else 0)
     web_port = _free_port(8233) if web else 0
     command = [
         _program(),
@@ -104,6 +104,8 @@ def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = Tru
         *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
         # 20 by default, for one shard: it holds every step of a case back by 50 ms.
         *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
+        # A second by default: so long a timer fires after its time.
+        *("--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10ms"'),
     ]
     if time_skipping:
         command += ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
@@ -114,8 +116,10 @@ def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = Tru
     try:
         pid_file.write_text(str(process.pid), "utf-8")
         address = f"127.0.0.1:{port}"
-        _wait_for(process, port, log)
+        _wait_for(process, port)
         _keep_closed_cases(address)
+        if process.poll() is not None:  # then somebody else's server answered, who was quicker on this port
+            raise Refused(f"the Temporal server did not start: try again, or see its log, {log}")
         settings.temporal_file.write_text(f'[profile.default]\naddress = "{address}"\n', "utf-8")
         web_url = f"http://127.0.0.1:{web_port}" if web else ""
         settings.web_file.write_text(web_url, "utf-8")
@@ -152,13 +156,12 @@ def _free_port(wanted: int) -> int:
     raise Refused("no network port is free")
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
     give_up = time.monotonic() + _START_WITHIN
     while time.monotonic() < give_up and process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise Refused(f"the Temporal server did not start; its log is {log}")
 
 
 def _keep_closed_cases(address: str) -> None:

@@ -37,6 +37,9 @@ def postgres(home: Path) -> Iterator[str]:
         admin = create_engine(_named(url, "postgres"), isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
             connection.execute(text("create database template"))
+            for safe in ("fsync", "full_page_writes"):  # no test outlives this server
+                connection.execute(text(f"alter system set {safe} = off"))
+            connection.execute(text("select pg_reload_conf()"))
         template = connect(_named(url, "template"))
         migrate(template)
         template.dispose()

@@ -1,23 +1,29 @@
 """A small world to enforce the rules in: agents with numbers, cases whose time can be moved."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from sqlalchemy import inspect, select
 from temporalio.client import Client, WorkflowHandle
 
-from registry.models import Account, Agent, CalendarDay, Number
+from registry.models import Account, Agent, Base, CalendarDay, Number
 from registry.session import Sessions
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Business, Kind, Stage, workflow_id
 from starter.reports import CLAUSES, submit
 from starter.virtual_time import VirtualTime
+from workflows import attributes
 from workflows.messages import Answer, CaseEnded, CaseStart, Story
+
+Row = TypeVar("Row", bound=Base)
 
 # Ids of workflows are numbers: no two tests of a process may use the same one.
 _serial = count(1)
@@ -88,6 +94,25 @@ class CaseInTime:
     async def stage(self) -> Stage:
         return (await self.story()).stage
 
+    async def once(self, holds: Callable[[Story], bool]) -> Story:
+        """The story as soon as this holds of it; as it then is if it doesn't come to hold."""
+        for _ in range(100):
+            if holds(await self.story()):
+                break
+            await asyncio.sleep(0.05)  # signals and deliveries don't answer
+        return await self.story()
+
+    async def last_day(self) -> str | None:
+        """The day at whose 24:00 the limit that runs ends."""
+        limit = (await self.story()).deadline
+        return str(limit.last_day) if limit else None
+
+    async def attributes(self) -> dict[str, Any]:
+        """What the Web UI can filter by, as it stands; what isn't set is left out."""
+        names = {key.name for key in attributes.ALL}
+        known = (await self.handle.describe()).typed_search_attributes
+        return {pair.key.name: pair.value for pair in known if pair.key.name in names}
+
     async def told(self) -> list[str]:
         """The texts of the story so far."""
         return [line.text for line in (await self.story()).lines]
@@ -140,7 +165,7 @@ class World:
             )
             await self.time.until(case.id, shanghai(on, at))
         await self.report(report)
-        await case.story()
+        await case.once(lambda told: bool(told.notices or told.awaiting or told.stage.ended))
         return case
 
     async def report(self, report: Report) -> None:
@@ -153,6 +178,35 @@ class World:
                 CalendarDay(day=date.fromisoformat(day), closing=closing, works=works, reason="arranged")
                 for day, works in days.items()
             )
+
+    def rows(self, table: type[Row]) -> list[Row]:
+        """All rows of a table of the registry, in the order of their keys."""
+        with self.on_record() as session:
+            return list(session.scalars(select(table).order_by(*inspect(table).primary_key)))
+
+    async def found(self, query: str, expected: int = 1) -> list[str]:
+        """The ids of the cases that the Web UI lists for a query, once there are as many as expected."""
+        found: list[str] = []
+        for _ in range(100):
+            found = sorted([case.id async for case in self.client.list_workflows(query)])
+            if len(found) == expected:
+                break
+            await asyncio.sleep(0.05)  # the list follows the cases a moment later
+        return found
+
+    @contextmanager
+    def undeliverable(self) -> Iterator[None]:
+        """No letter can be delivered until the context ends: a file stands where their folder was."""
+        aside = self.outbox.with_name("aside")
+        if self.outbox.exists():
+            self.outbox.rename(aside)
+        self.outbox.touch()
+        try:
+            yield
+        finally:
+            self.outbox.unlink()
+            if aside.exists():
+                aside.rename(self.outbox)
 
     def letters(self) -> list[EmailMessage]:
         """The letters that were delivered, in the order of their numbers."""

@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
         CaseStart,
         Dismiss,
         Extend,
+        Message,
         NoticeShown,
         PaymentReceived,
         Story,
@@ -52,6 +53,9 @@ _PATIENTLY: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
 }
+
+
+_SUMMARY = 120  # characters: the server refuses a summary of more than 400 bytes
 
 
 class Dismissed(Exception):
@@ -100,6 +104,8 @@ class Case:
         if handled_in:
             self._stage = Stage.ALREADY_HANDLED
             self._show()
+            if not workflow.all_handlers_finished():
+                raise Refused(f"messages came in for a case that had ended as {handled_in}: send them again")
             return CaseEnded(case_no=handled_in, outcome=self._stage, balance=self._balance)
         by, reason = SYSTEM, ""
         try:
@@ -108,10 +114,10 @@ class Case:
             assert self._dismissal
             outcome, by, reason = Stage.DISMISSED, self._dismissal.officer, self._dismissal.reason
             await self._void_fine()
-        await self._join_reports()
+        self._stage = outcome  # from here on, no officer's command comes in between
         self._limit = None
         self._awaiting -= {Awaiting.VERIFICATION}
-        self._stage = outcome
+        await self._join_reports()
         text = f"Case closed: {outcome}" + (f" ({reason})" if reason else "")
         close = CloseCase(**self._step("close", by), outcome=outcome, text=text)
         await self._do(Cases.close_case, close, text)
@@ -281,7 +287,7 @@ class Case:
             assert self._dismissal
             order = VoidFine(**self._step("fine-void", self._dismissal.officer))
             await self._do(Fines.void_fine, order, "Void the fine")
-            self._balance = Balance(paid=self._balance.paid)
+            self._balance, self._offence = Balance(paid=self._balance.paid), None
 
     async def shut_down_account(self) -> None:
         """Shut the agent's account down (2.5)."""
@@ -321,9 +327,10 @@ class Case:
     async def _ask(
         self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None = None
     ) -> Any:
+        summary = plain(summary[:_SUMMARY])
         try:
             return await workflow.execute_local_activity_method(step, order, summary=summary, **_ON_THE_SPOT)
-        except ActivityError as error:
+        except (ActivityError, ApplicationError) as error:
             self._raise_if_refused(error)
         return await self._ask_patiently(step, order, summary, awaiting)
 
@@ -349,9 +356,11 @@ class Case:
             raise
 
     @staticmethod
-    def _raise_if_refused(error: ActivityError) -> None:
-        if isinstance(error.cause, ApplicationError) and error.cause.type == "Refused":
-            raise Refused(error.cause.message) from error
+    def _raise_if_refused(error: ActivityError | ApplicationError) -> None:
+        # The failure of a local activity comes bare, that of another one inside an ActivityError.
+        cause = error.cause if isinstance(error, ActivityError) else error
+        if isinstance(cause, ApplicationError) and cause.type == "Refused":
+            raise Refused(cause.message) from error
 
     # Facts from other systems: signals
 
@@ -401,7 +410,7 @@ class Case:
         await self.is_open()
         self._unheard += 1
         self._awaiting.add(Awaiting.REFUSED_MESSAGE)
-        text = plain(f"Signal {name[:100]} refused: {why[:500]}")
+        text = f"Signal {name[:100]} refused: {why[:500]}"
         await self.add_line(f"refused-{self._unheard}", SYSTEM, text)
         self._show()
 
@@ -448,7 +457,7 @@ class Case:
 
     @paid.validator
     def _may_be_paid(self, payment: PaymentReceived) -> None:
-        _ = self.opened
+        self.may_command(payment)
 
     @workflow.update
     async def extend(self, extension: Extend) -> Answer:
@@ -467,6 +476,7 @@ class Case:
 
     @extend.validator
     def _may_extend(self, extension: Extend) -> None:
+        self.may_command(extension)
         self._refuse_if_over()
         if self._limit is None:
             raise Refused(f"no limit is running: the case is in stage {self._stage}")
@@ -480,12 +490,18 @@ class Case:
 
     @dismiss.validator
     def _may_dismiss(self, dismissal: Dismiss) -> None:
-        _ = self.opened
+        self.may_command(dismissal)
         self._refuse_if_over()
         if self._dismissal:
             raise Refused(f"{self._dismissal.officer} has dismissed the case already")
         if self._stage is Stage.SHUTDOWN:
             raise Refused("the account is being shut down: too late to dismiss")
+
+    def may_command(self, message: Message | None) -> None:
+        """Refuse a command without content (a `null` decodes as None), or before the case is open."""
+        if message is None:
+            raise Refused("the command is empty: one JSON object is expected")
+        _ = self.opened
 
     def _refuse_if_over(self) -> None:
         if self._stage.ended:

@@ -7,10 +7,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from registry.audit import Line
 from rulebook.money import Amount, Balance
 from rulebook.report import Report
-from rulebook.vocabulary import Awaiting, Kind, OneLine, Stage
+from rulebook.vocabulary import Awaiting, Kind, OneLine, Prose, Stage
 from rulebook.working_days import Deadline
 
-Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+Reason = Annotated[Prose, Field(min_length=1, max_length=2000)]
 Reference = Annotated[OneLine, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 """A bank reference; one that is all digits may come as a JSON number."""
 
@@ -40,7 +40,7 @@ class RectificationReported(Message):
     """The agent says that it has rectified (2.2). Signal `rectification_reported`, update `rectified`."""
 
     by: OneLine = "agent"
-    statement: str = Field(default="", max_length=4000)
+    statement: Prose = Field(default="", max_length=4000)
 
 
 class PaymentReceived(Message):
@@ -56,7 +56,7 @@ class Verify(Message):
 
     officer: OneLine
     passed: bool
-    reason: str = Field(default="", max_length=2000)
+    reason: Prose = Field(default="", max_length=2000)
 
 
 class Extend(Message):

@@ -77,7 +77,7 @@ class SecondarySaleCase(Case):
 
     @rectified.validator
     def _may_be_rectified(self, message: RectificationReported) -> None:
-        _ = self.opened
+        self.may_command(message)
         if self._stage is not Stage.RECTIFICATION:
             raise Refused(f"it is too late to rectify: the case is in stage {self._stage}")
 
@@ -99,7 +99,7 @@ class SecondarySaleCase(Case):
 
     @verify.validator
     def _may_verify(self, finding: Verify) -> None:
-        _ = self.opened
+        self.may_command(finding)
         if self._stage is not Stage.RECTIFICATION:
             raise Refused(f"there is nothing to verify: the case is in stage {self._stage}")
         if not self._unverified():
