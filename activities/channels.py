@@ -1,6 +1,7 @@
 """The ways on which a notice leaves the house, each one class that sends and says how it ended."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class Outbox:
         """Write the letter under its number; a second delivery replaces the first; no half file is seen."""
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._folder / f"{notice_no}.eml"
-        draft = target.with_suffix(f".{os.getpid()}.part")
+        draft = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
         draft.write_bytes(letter)
         draft.replace(target)
         return f"outbox: {target.name}"

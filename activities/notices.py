@@ -156,6 +156,7 @@ class Notices:
     def reckon_deadline(self, order: ReckonDeadline) -> DeadlineReckoned:
         """Compute a deadline anew from the calendar of now, before anybody is punished for it (4.3)."""
         with self._sessions.begin() as session:
+            audit.lock(session, order.case_no)
             notice = self._notice(session, order.case_no, order.step)
             return self._move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
 
@@ -237,13 +238,15 @@ class Notices:
         # The first line of the Chinese letter is its title, and so the subject of the mail.
         subject = bodies[0].splitlines()[0]
 
-        message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=None))
+        message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=998))
         message["From"] = self._sender
         message["To"] = one_line(case.agent.email)
         message["Subject"] = one_line(f"{subject} {notice.notice_no}")
         message["Date"] = notice.drafted_at
-        message["Message-ID"] = f"<{notice.notice_no}@{self._sender.partition('@')[2] or 'localhost'}>"
-        message.set_content("\n".join(bodies), charset="utf-8", cte="8bit")
+        # Drafted anew on a later day it is another letter: a mailbox must not take it for the first one.
+        identity = f"{notice.notice_no}.{_day(notice.drafted_at):%Y%m%d}"
+        message["Message-ID"] = f"<{identity}@{self._sender.partition('@')[2] or 'localhost'}>"
+        message.set_content("\n".join(bodies), charset="utf-8")
         return message.as_bytes()
 
     def _notice(self, session: Session, case_no: str, step: str) -> Notice:

@@ -42,13 +42,18 @@ class Done(BaseModel):
 T = TypeVar("T", bound=Done)
 
 
+def lock(session: Session, case_no: str) -> None:
+    """Keep the case to this transaction: always before what belongs to it, or two wait for each other."""
+    session.execute(select(Case.case_no).where(Case.case_no == case_no).with_for_update(key_share=True)).one()
+
+
 def recorded(session: Session, case_no: str, step: str, result: type[T]) -> T | None:
     """What this step answered if it was done before, else None.
 
     Locks the case until the transaction ends, so that of two attempts at one step the second waits here
     and then finds the first one's answer.
     """
-    session.execute(select(Case.case_no).where(Case.case_no == case_no).with_for_update(key_share=True)).one()
+    lock(session, case_no)
     found = session.scalar(
         select(AuditLine.result).where(AuditLine.case_no == case_no, AuditLine.step == step)
     )

@@ -11,7 +11,10 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.models import Account, Agent, Number
-from rulebook.vocabulary import Number400, OneLine
+from rulebook.vocabulary import Number400, OneLine, plain_number
+
+# As HTML's <input type=email> has it (WHATWG): nothing that a mail header could trip over.
+_ADDRESS = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 
 
 class Row(BaseModel):
@@ -22,7 +25,7 @@ class Row(BaseModel):
     agent_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
     agent_name: OneLine
     contact: OneLine
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s<>,;:]+@[^@\s<>,;:]+$", max_length=254)]
+    email: Annotated[str, StringConstraints(pattern=_ADDRESS, max_length=254)]
     phone: Annotated[str, StringConstraints(pattern=r"^[0-9+() -]{5,30}$")]
     number: Number400
     customer: OneLine
@@ -82,7 +85,11 @@ def read(text: str) -> dict[int, Row]:
     Raises `Refused` with all problems at once.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    try:
+        heading = reader.fieldnames or []
+    except csv.Error as error:
+        raise Refused([Problem(1, "-", str(error))]) from error
+    missing = [column for column in COLUMNS if column not in heading]
     if missing:
         raise Refused([Problem(1, column, "column is missing") for column in missing])
 
@@ -93,6 +100,9 @@ def read(text: str) -> dict[int, Row]:
     try:
         for cells in reader:
             line = reader.line_num
+            number = str(plain_number(cells["number"] or ""))
+            if numbers.setdefault(number, line) != line:
+                problems.append(Problem(line, "number", f"stands on line {numbers[number]} already"))
             try:
                 row = Row.model_validate({column: cells[column] or "" for column in COLUMNS})
             except ValidationError as error:
@@ -104,12 +114,9 @@ def read(text: str) -> dict[int, Row]:
             if row.agent != first.agent:
                 what = f"agent {row.agent_id} is described differently on line {first_line}"
                 problems.append(Problem(line, "agent_id", what))
-            if row.number in numbers:
-                problems.append(Problem(line, "number", f"stands on line {numbers[row.number]} already"))
-            numbers.setdefault(row.number, line)
             rows[line] = row
     except csv.Error as error:
-        problems.append(Problem(reader.line_num, "-", str(error)))
+        problems.append(Problem(reader.reader.line_num, "-", str(error)))
     if problems:
         raise Refused(problems)
     return rows

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from rulebook.vocabulary import Business, Kind, Number400, OneLine, Prose
+from rulebook.vocabulary import Business, Kind, Number400, OneLine, Told
 
 
 class Report(BaseModel):
@@ -20,7 +20,7 @@ class Report(BaseModel):
     kind: Kind
     number: Number400
     business: Business = Business.REGULAR
-    facts: Prose = Field(min_length=1, max_length=4000)
+    facts: Told = Field(max_length=4000)
     observed_at: AwareDatetime | None = None
     reported_by: OneLine = "monitor"
 

@@ -109,11 +109,12 @@ LEGAL_MOVES: dict[type[StrEnum], frozenset[tuple[StrEnum, StrEnum]]] = {
 """Which status may follow which. The database refuses any other move (registry/migrations)."""
 
 
-def _plain(number: object) -> object:
+def plain_number(number: object) -> object:
+    """A 400 number without what people write between its digits."""
     return number.replace("-", "").replace(" ", "") if isinstance(number, str) else number
 
 
-Number400 = Annotated[str, BeforeValidator(_plain), StringConstraints(pattern=r"^400[0-9]{7}$")]
+Number400 = Annotated[str, BeforeValidator(plain_number), StringConstraints(pattern=r"^400[0-9]{7}$")]
 """A 400 number as ten digits; `400-800-1234` is understood too."""
 
 
@@ -134,6 +135,16 @@ def prose(text: str) -> str:
 
 Prose = Annotated[str, AfterValidator(prose)]
 """Text from outside of any number of lines: no control characters but line ends and tabs."""
+
+
+def _says_something(text: str) -> str:
+    if not one_line(text):
+        raise ValueError("must not be empty")
+    return prose(text)
+
+
+Told = Annotated[str, AfterValidator(_says_something)]
+"""`Prose` that isn't blank."""
 
 
 def _not_empty(text: str) -> str:

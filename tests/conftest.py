@@ -59,7 +59,7 @@ def database_url(postgres: str) -> str:
     url = _named(postgres, f"registry_{serial}")
     admin = create_engine(_named(postgres, "postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(text(f"create database registry_{serial} template template"))
+        connection.execute(text(f"create database registry_{serial} template template strategy file_copy"))
     admin.dispose()
     own = create_engine(url)
     with own.begin() as connection:

@@ -64,22 +64,22 @@ async def _play(world: World, number: str, fate: Stage) -> None:
         await world.time.until(case.id, shanghai(day))
 
     await world.client.start_workflow(clause, CaseStart(), id=case.id, task_queue=world.task_queue)
-    await until("2027-03-01")
+    await until("2038-03-01")
     await world.report(a_report(number))
     await _insist(lambda: case.once(lambda told: told.stage is Stage.RECTIFICATION))
     if fate is Stage.RECTIFIED:
-        await until("2027-03-02")
+        await until("2038-03-02")
         await command("rectified")
         await command("verify", officer="李敏", passed=True)
     else:
-        await until("2027-03-05")
+        await until("2038-03-05")
         if fate is Stage.SETTLED:
             await command("paid", reference=f"{number}-1", amount="400")
             await case.signal("payment_received", {"reference": f"{number}-2", "amount": "600"})
         elif fate is Stage.DISMISSED:
             await command("dismiss", officer="李敏", reason="wrong number")
         else:
-            await until("2027-03-13")
+            await until("2038-03-13")
     await case.handle.result()
 
 

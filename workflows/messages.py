@@ -7,10 +7,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from registry.audit import Line
 from rulebook.money import Amount, Balance
 from rulebook.report import Report
-from rulebook.vocabulary import Awaiting, Kind, OneLine, Prose, Stage
+from rulebook.vocabulary import Awaiting, Kind, OneLine, Prose, Stage, Told
 from rulebook.working_days import Deadline
 
-Reason = Annotated[Prose, Field(min_length=1, max_length=2000)]
+Reason = Annotated[Told, Field(max_length=2000)]
 Reference = Annotated[OneLine, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 """A bank reference; one that is all digits may come as a JSON number."""
 

@@ -278,6 +278,7 @@ def upgrade() -> None:
         "create trigger only_added before update or delete on audit_trail "
         "for each row execute function refuse_change()"
     )
+    op.execute("create trigger never_emptied before truncate on audit_trail execute function refuse_change()")
 
 
 def downgrade() -> None:

@@ -1,0 +1,90 @@
+"""A step is done once, and its line tells of it for ever."""
+
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import func, select
+
+from registry import audit
+from registry.models import Case, Payment
+from registry.session import Sessions
+from tests.registry.conftest import at_once
+from tests.world import shanghai
+
+AT = shanghai("2026-03-02")
+
+
+class Paid(audit.Done):
+    """What the step under test answers."""
+
+    amount: Decimal
+
+
+def pay(on_record: Sessions, case: Case, attempt: int, step: str = "pay") -> Paid:
+    """A step that would leave a payment at each attempt."""
+    with on_record.begin() as session:
+        if done := audit.recorded(session, case.case_no, step, Paid):
+            return done
+        amount = Decimal(attempt) / 10
+        session.add(
+            Payment(
+                reference=f"{step}-{attempt}",
+                case_no=case.case_no,
+                amount=amount,
+                received_at=AT,
+                recorded_by="bank",
+            )
+        )
+        line = audit.line(AT, "bank", f"attempt {attempt}")
+        return audit.record(session, case.case_no, step, Paid(line=line, amount=amount))
+
+
+def payments(on_record: Sessions) -> int | None:
+    with on_record() as session:
+        return session.scalar(select(func.count()).select_from(Payment))
+
+
+def test_a_step_that_runs_twice_answers_what_it_answered_first(on_record: Sessions, case: Case) -> None:
+    first = pay(on_record, case, attempt=1)
+    again = pay(on_record, case, attempt=2)
+    assert again == first == Paid(line=audit.line(AT, "bank", "attempt 1"), amount=Decimal("0.1"))
+    assert payments(on_record) == 1
+
+
+def test_a_step_that_is_tried_by_many_at_once_has_one_effect(on_record: Sessions, case: Case) -> None:
+    attempts = (lambda attempt=attempt: pay(on_record, case, attempt) for attempt in range(1, 9))
+    answers = at_once(on_record, select(Case), *attempts)
+    assert len(answers) == 8
+    assert len(set(answers)) == 1
+    assert payments(on_record) == 1
+
+
+def test_a_step_that_fails_leaves_no_line_and_is_done_by_the_next_attempt(
+    on_record: Sessions, case: Case
+) -> None:
+    pay(on_record, case, attempt=1, step="other")
+    with pytest.raises(ZeroDivisionError), on_record.begin() as session:
+        audit.record(session, case.case_no, "pay", audit.Done(line=audit.line(AT, "bank", "half")))
+        _ = 1 // 0
+    assert pay(on_record, case, attempt=2).line.text == "attempt 2"
+
+
+def test_the_story_of_a_case_is_told_in_the_order_in_which_it_happened(
+    on_record: Sessions, case: Case
+) -> None:
+    steps = ["open", "notice", "fine", "closed"]
+    with on_record.begin() as session:
+        audit.record(session, None, "registry-import", audit.Done(line=audit.line(AT, "李敏", "import")))
+        for step in steps:
+            audit.record(session, case.case_no, step, audit.Done(line=audit.line(AT, "李敏", step)))
+    with on_record() as session:
+        assert [line.text for line in audit.trail(session, case.case_no)] == steps
+
+
+def test_what_comes_from_outside_forges_no_line_of_the_story(on_record: Sessions, case: Case) -> None:
+    forged = audit.line(AT, "李敏\n王芳", "dismissed\r\n2026-03-02 enforce: fine voided\u202e\x00")
+    with on_record.begin() as session:
+        audit.record(session, case.case_no, "forged", audit.Done(line=forged))
+    with on_record() as session:
+        [line] = audit.trail(session, case.case_no)
+    assert (line.by, line.text) == ("李敏 王芳", "dismissed 2026-03-02 enforce: fine voided")

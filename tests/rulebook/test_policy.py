@@ -1,0 +1,97 @@
+"""The shipped policy says what the rulebook says, and a bad policy is refused."""
+
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rulebook import policy
+from rulebook.policy import FineSchedule, Policy, in_force, load
+from rulebook.vocabulary import Business, Kind
+
+ANNOUNCED = date(2017, 2, 16)
+SHIPPED = (resources.files("rulebook") / "2017-02-16.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("offence", "fine"),
+    [(1, 1000), (2, 2000), (3, 3000), (4, 4000), (9, 9000), (10, 10000), (11, 10000), (1000, 10000)],
+)
+def test_a_secondary_sale_costs_1000_then_2000_then_1000_more_each_up_to_10000(
+    offence: int, fine: int
+) -> None:
+    assert in_force(ANNOUNCED).fine(Kind.SECONDARY_SALE, offence) == Decimal(fine)
+
+
+def test_the_limits_are_those_of_the_announcement() -> None:
+    announced = in_force(ANNOUNCED)
+    rules = announced.secondary_sale
+    assert (rules.rectify_within(Business.REGULAR), rules.rectify_within(Business.IRREGULAR)) == (3, 1)
+    assert (rules.pay_within, announced.quarantine.days) == (5, 30)
+
+
+def test_offences_are_counted_from_one() -> None:
+    with pytest.raises(ValueError, match="not 0"):
+        in_force(ANNOUNCED).fine(Kind.SECONDARY_SALE, 0)
+
+
+@given(
+    amounts=st.lists(st.integers(1, 10**6), min_size=3, max_size=3).map(sorted),
+    each_further=st.integers(1, 10**6),
+    offence=st.integers(1, 100),
+)
+def test_no_policy_lets_a_fine_fall_with_a_further_offence_or_pass_its_ceiling(
+    amounts: list[int], each_further: int, offence: int
+) -> None:
+    first, second, ceiling = amounts
+    schedule = FineSchedule(first=first, second=second, each_further=each_further, ceiling=ceiling)
+    assert first <= schedule.amount(offence) <= schedule.amount(offence + 1) <= ceiling
+
+
+@pytest.mark.parametrize(
+    ("instead_of", "put", "named"),
+    [
+        ("first = 1000", "first = 3000", r"secondary_sale\.fine\n.*must not fall"),
+        ("second = 2000", "second = 20000", r"secondary_sale\.fine\n.*must not fall"),
+        ("each_further = 1000", "each_further = -1000", r"secondary_sale\.fine\.each_further"),
+        ("pay_within = 5", "pay_within = -5", r"secondary_sale\.pay_within"),
+        ("rectify_irregular = 1", "rectify_irregular = 0", r"secondary_sale\.rectify_irregular"),
+        ("rectify_regular = 3", "rectify_regular = 3\nrectify_some = 2", r"secondary_sale\.rectify_some"),
+        ("ceiling = 10000", "", r"secondary_sale\.fine\.ceiling"),
+        ("days = 30", "days = 30.5", r"quarantine\.days"),
+        ("effective = 2017-02-16", 'effective = "soon"', "effective"),
+        ("[clock]", "[clock", "line 5"),
+    ],
+)
+def test_a_bad_policy_is_refused_and_what_is_wrong_is_named(instead_of: str, put: str, named: str) -> None:
+    assert instead_of in SHIPPED
+    with pytest.raises(ValueError, match=named):
+        load(SHIPPED.replace(instead_of, put, 1))
+
+
+def test_nothing_was_punishable_before_the_first_policy() -> None:
+    with pytest.raises(LookupError, match="2017-02-15"):
+        in_force(date(2017, 2, 15))
+
+
+def test_a_policy_is_in_force_from_its_day_until_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(SHIPPED)
+    second = first.model_copy(update={"effective": date(2027, 1, 1)})
+    published: Callable[[], tuple[Policy, ...]] = lambda: (first, second)  # noqa: E731
+    monkeypatch.setattr(policy, "published", published)
+    assert in_force(date(2026, 12, 31)) is first
+    assert in_force(date(2027, 1, 1)) is second
+
+
+def test_a_policy_file_is_named_by_the_day_on_which_it_takes_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "2018-01-01.toml").write_text(SHIPPED, "utf-8")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    with pytest.raises(ValueError, match="2018-01-01"):
+        policy.published.__wrapped__()
