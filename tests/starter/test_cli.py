@@ -99,7 +99,7 @@ async def test_cases_are_filtered_by_stage_agent_number_and_deadline(world: Worl
     [
         (["report", "4000000000", "--facts", "x"], 1, "number 400-000-0000 is not in the registry"),
         (["report", "12345", "--facts", "x"], 1, "number: String should match"),
-        (["report", "4000000000", "--facts", ""], 1, "facts: String should have at least 1 character"),
+        (["report", "4000000000", "--facts", ""], 1, "facts: must not be empty"),
         (["case", "nonsense"], 1, "'nonsense' names no case"),
         (["case", "SS-2020-00001"], 1, "no case SS-2020-00001, neither with Temporal nor in the registry"),
         (["verify", "4000000000", "--pass"], 1, "Temporal has no case 4000000000"),
