@@ -11,14 +11,29 @@ from temporalio.worker import Worker
 from activities.accounts import Accounts
 from activities.cases import Cases
 from activities.channels import Channel
+from activities.filings import Filings
 from activities.fines import Fines
 from activities.notices import Notices
 from activities.numbers import Numbers
 from registry.session import connect, migrate, sessions
-from workflows.late_payment import LatePayment
+from rulebook.policy import published
+from workflows.after_case import AfterCase, LatePayment
+from workflows.daily import DailyRound, RenewalDue
+from workflows.fraud import FraudCase
 from workflows.secondary_sale import SecondarySaleCase
+from workflows.serious import SeriousCircumstances
+from workflows.service_failure import ServiceFailureCase
 
-WORKFLOWS = [SecondarySaleCase, LatePayment]
+WORKFLOWS = [
+    FraudCase,
+    SecondarySaleCase,
+    ServiceFailureCase,
+    SeriousCircumstances,
+    LatePayment,
+    AfterCase,
+    DailyRound,
+    RenewalDue,
+]
 
 # Activities at once, each in a thread with at most one connection to the registry.
 AT_ONCE = 20
@@ -36,8 +51,10 @@ async def serving(
     engine = connect(database_url, pool_size=AT_ONCE)
     migrate(engine)
     on_record = sessions(engine)
+    published()  # the policies are read here, once, and not by the first workflow that asks
     cases, fines = Cases(on_record), Fines(on_record)
-    notices = Notices(on_record, channel, sender)
+    accounts, numbers = Accounts(on_record), Numbers(on_record)
+    notices, filings = Notices(on_record, channel, sender), Filings(on_record)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="activity") as threads:
         async with Worker(
             client,
@@ -45,6 +62,8 @@ async def serving(
             workflows=WORKFLOWS,
             activities=[
                 cases.open_case,
+                cases.find_case,
+                cases.others_open,
                 cases.join_report,
                 cases.add_line,
                 cases.close_case,
@@ -54,8 +73,19 @@ async def serving(
                 fines.impose_fine,
                 fines.record_payment,
                 fines.void_fine,
-                Accounts(on_record).shut_down_account,
-                Numbers(on_record).reclaim_numbers,
+                accounts.suspend_account,
+                accounts.reopen_account,
+                accounts.shut_down_account,
+                accounts.close_account,
+                numbers.freeze_number,
+                numbers.unfreeze_number,
+                numbers.reclaim_numbers,
+                numbers.take_back_number,
+                numbers.end_quarantines,
+                numbers.renewals_due,
+                numbers.renew_number,
+                filings.prepare_filings,
+                filings.move_filing,
             ],
             activity_executor=threads,
             max_concurrent_activities=AT_ONCE,

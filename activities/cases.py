@@ -1,5 +1,6 @@
 """Cases on record: opening, joining further reports, facts of the story, closing."""
 
+from datetime import date
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -10,11 +11,11 @@ from temporalio import activity
 
 from activities.step import Refused, Step
 from registry import audit
-from registry.models import AuditLine, Case, Number, ReportRow, case_numbers
+from registry.models import Account, AuditLine, Case, Number, ReportRow, case_numbers
 from registry.session import Sessions
-from rulebook.policy import Policy, in_force
+from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, NumberStatus, Stage, workflow_id, written
+from rulebook.vocabulary import SHANGHAI, Holder, Kind, Stage, workflow_id, written
 
 
 class OpenCase(BaseModel):
@@ -29,14 +30,14 @@ class OpenCase(BaseModel):
 
 
 class CaseOpened(audit.Done):
-    """The case as it was opened, with the policy that it keeps (5.4)."""
+    """The case as it was opened, with the day of the policy that it keeps (5.4)."""
 
     case_no: str
     number: str
     customer: str
     agent_id: str
     agent_name: str
-    policy: Policy
+    policy: date
 
 
 class AlreadyHandled(BaseModel):
@@ -62,6 +63,23 @@ class JoinReport(Step):
     report: Report
 
 
+class FindCase(BaseModel):
+    """Ask for a case of fraud that may be found serious (1.6)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    case_no: str
+
+
+class OthersOpen(BaseModel):
+    """Ask for the other open cases of a case's agent; `own` asks for this case too, while it is open."""
+
+    model_config = ConfigDict(frozen=True)
+
+    case_no: str
+    own: bool = False
+
+
 class AddLine(Step):
     """A fact of the story that changes nothing else on record."""
 
@@ -76,12 +94,17 @@ class CloseCase(Step):
 
 
 def held_number(session: Session, number: str) -> Number:
-    """The number, if an agent holds it, so that a case can be opened about it. Raises `Refused` if not."""
-    found = session.get(Number, number)
+    """The number, if an agent holds it, so that a case can be opened about it. Raises `Refused` if not.
+
+    It is kept from being taken back until the transaction ends: a shutdown either finds the case, or the case
+    finds the number gone (7.2).
+    """
+    found = session.get(Number, number, with_for_update={"read": True})
     if found is None:
         raise Refused(f"number {written(number)} is not in the registry")
-    if found.status is not NumberStatus.ACTIVE:
-        raise Refused(f"number {written(number)} is {found.status} until {found.quarantined_until}")
+    if found.holder is not Holder.AGENT:
+        until = f" until {found.quarantined_until}" if found.quarantined_until else ""
+        raise Refused(f"number {written(number)} is not in an agent's hands: {found.status}{until}")
     return found
 
 
@@ -175,9 +198,37 @@ class Cases:
                 customer=number.customer,
                 agent_id=number.agent_id,
                 agent_name=number.agent.name,
-                policy=policy,
+                policy=policy.effective,
             )
             return Opening(opened=audit.record(session, case.case_no, "open", opened))
+
+    @activity.defn
+    def find_case(self, asked: FindCase) -> CaseOpened:
+        """A case of fraud as it was opened.
+
+        Raises `Refused` where there is none, or where it was dismissed or found serious before.
+        """
+        with self._sessions() as session:
+            case = session.get(Case, asked.case_no)
+            if case is None or case.kind is not Kind.FRAUD:
+                raise Refused(f"there is no case of fraud {asked.case_no}")
+            if case.outcome is Stage.DISMISSED:
+                raise Refused(f"case {case.case_no} was dismissed")
+            if session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id)):
+                raise Refused(f"the account of agent {case.agent_id} is closed for good already")
+            answer = session.scalar(
+                select(AuditLine.result).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
+            )
+            return CaseOpened.model_validate(answer)
+
+    @activity.defn
+    def others_open(self, asked: OthersOpen) -> list[str]:
+        """The workflow ids of the other open cases of a case's agent (7.2)."""
+        with self._sessions() as session:
+            case = session.get_one(Case, asked.case_no)
+            open_cases = select(Case).where(Case.agent_id == case.agent_id, Case.closed_at.is_(None))
+            others = session.scalars(open_cases.order_by(Case.case_no))
+            return [other.workflow_id for other in others if asked.own or other.case_no != case.case_no]
 
     @activity.defn
     def join_report(self, order: JoinReport) -> audit.Done:

@@ -8,21 +8,21 @@ from email.policy import SMTP
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.channels import Channel
 from activities.fines import balance
-from activities.step import Step
+from activities.step import Serious, Step
 from registry import audit
 from registry.calendar import calendar
 from registry.models import Case, Fine, Notice, Number, ReportRow
 from registry.session import Sessions
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, FineStatus, NoticeKind, Stage, one_line, written
+from rulebook.vocabulary import SHANGHAI, FineStatus, Kind, NoticeKind, Stage, one_line, written
 from rulebook.working_days import Deadline, deadline, later
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -30,12 +30,19 @@ LANGUAGES = ("zh", "en")
 
 
 class ServeNotice(Step):
-    """A notice to serve. With `working_days` it sets a limit; `outcome` is told by a closing notice."""
+    """A notice to serve. With `working_days` it sets a limit.
+
+    The rest is what some letters say beyond the record: how and why a case ends, which case overtook it,
+    which clause shuts an account down, what makes the circumstances serious.
+    """
 
     kind: NoticeKind
     working_days: int | None = None
     outcome: Stage | None = None
     reason: str = ""
+    overtaken_by: str = ""
+    clause: str = ""
+    serious: Serious | None = None
 
 
 class NoticeServed(audit.Done):
@@ -189,7 +196,8 @@ class Notices:
         elif _day(notice.drafted_at) == _day(at):
             return notice
         limit = None if order.working_days is None else deadline(at, order.working_days, calendar(session))
-        notice.recipient = case.agent.email
+        number = session.get_one(Number, case.number)
+        notice.recipient = number.customer_email if order.kind.to_customer else case.agent.email
         notice.drafted_at = at
         notice.working_days = order.working_days
         notice.last_day = limit.last_day if limit else None
@@ -231,16 +239,18 @@ class Notices:
             "quarantine": policy.quarantine.days,
             "outcome": order.outcome,
             "reason": order.reason,
+            "overtaken_by": order.overtaken_by,
+            "clause": order.clause,
+            "serious": order.serious,
             "at": notice.drafted_at,
         }
-        name = f"{order.kind}.txt.j2"
-        bodies = [self._letters.get_template(f"{language}/{name}").render(facts) for language in LANGUAGES]
+        bodies = [self._template(language, case.kind, order.kind).render(facts) for language in LANGUAGES]
         # The first line of the Chinese letter is its title, and so the subject of the mail.
         subject = bodies[0].splitlines()[0]
 
         message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=998))
         message["From"] = self._sender
-        message["To"] = one_line(case.agent.email)
+        message["To"] = one_line(notice.recipient)
         message["Subject"] = one_line(f"{subject} {notice.notice_no}")
         message["Date"] = notice.drafted_at
         # Drafted anew on a later day it is another letter: a mailbox must not take it for the first one.
@@ -248,6 +258,11 @@ class Notices:
         message["Message-ID"] = f"<{identity}@{self._sender.partition('@')[2] or 'localhost'}>"
         message.set_content("\n".join(bodies), charset="utf-8")
         return message.as_bytes()
+
+    def _template(self, language: str, kind: Kind, notice: NoticeKind) -> Template:
+        """The letter of this kind of violation, else the one that serves all kinds."""
+        name = f"{notice}.txt.j2"
+        return self._letters.select_template([f"{language}/{kind}/{name}", f"{language}/{name}"])
 
     def _notice(self, session: Session, case_no: str, step: str) -> Notice:
         return session.execute(

@@ -1,16 +1,28 @@
-"""400 numbers."""
+"""400 numbers: frozen, taken back, served directly, released from quarantine, renewed."""
 
 from datetime import date, timedelta
 
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from temporalio import activity
 
-from activities.step import Step
+from activities.step import Refused, Step
 from registry import audit
 from registry.models import Case, Number
 from registry.session import Sessions
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, NumberStatus
+from rulebook.vocabulary import SHANGHAI, Holder, NumberStatus, written
+
+_IN_USE = (NumberStatus.ACTIVE, NumberStatus.FROZEN)
+
+
+class FreezeNumber(Step):
+    """Freeze the number of a case (1.1)."""
+
+
+class UnfreezeNumber(Step):
+    """Lift the freeze of a case's number (1.4)."""
 
 
 class ReclaimNumbers(Step):
@@ -24,11 +36,79 @@ class NumbersReclaimed(audit.Done):
     quarantined_until: date
 
 
+class TakeBackNumber(Step):
+    """Take the number of a case back, and serve its customer directly (3.3)."""
+
+
+class NumberTakenBack(audit.Done):
+    """The number is served directly, with its next renewal; or it wasn't the agent's any more."""
+
+    direct: bool
+    renewal_due: date
+
+
+class AsOf(BaseModel):
+    """The moment as of which something is asked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: AwareDatetime
+
+
+class Renewal(BaseModel):
+    """A number in direct service, and the day on which it has to be renewed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: str
+    due: date
+
+
+class RenewNumber(BaseModel):
+    """A number was renewed; `until` is its next renewal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: str
+    due: date
+    until: date
+    at: AwareDatetime
+    by: str
+
+
 class Numbers:
     """The activities on numbers."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+
+    @activity.defn
+    def freeze_number(self, order: FreezeNumber) -> audit.Done:
+        """Freeze the number at once (1.1); one that is frozen or in quarantine already stays as it is."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            number = _number_of(session, order.case_no)
+            if number.status is NumberStatus.ACTIVE:
+                number.status, number.frozen_by = NumberStatus.FROZEN, order.case_no
+                what = "frozen"
+            else:
+                what = f"is {number.status} already"
+            return _done(session, order, number, what)
+
+    @activity.defn
+    def unfreeze_number(self, order: UnfreezeNumber) -> audit.Done:
+        """Lift the freeze (1.4). Raises `Refused` if the number isn't frozen, or an open case froze it."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            number = _number_of(session, order.case_no)
+            if number.frozen_by is None:
+                raise Refused(f"number {written(number.number)} is {number.status}, not frozen")
+            if session.get_one(Case, number.frozen_by).closed_at is None:
+                raise Refused(f"case {number.frozen_by} froze the number and is still open")
+            number.status, number.frozen_by = NumberStatus.ACTIVE, None
+            return _done(session, order, number, "unfrozen")
 
     @activity.defn
     def reclaim_numbers(self, order: ReclaimNumbers) -> NumbersReclaimed:
@@ -41,12 +121,13 @@ class Numbers:
             until = order.at.astimezone(SHANGHAI).date() + timedelta(days=days)
             held = session.scalars(
                 select(Number)
-                .where(Number.agent_id == case.agent_id, Number.status == NumberStatus.ACTIVE)
+                .where(Number.agent_id == case.agent_id, Number.holder == Holder.AGENT)
                 .order_by(Number.number)
                 .with_for_update()
             ).all()
             for number in held:
-                number.status, number.quarantined_until = NumberStatus.QUARANTINED, until
+                number.status, number.holder = NumberStatus.QUARANTINED, Holder.PLATFORM
+                number.quarantined_until, number.frozen_by = until, None
                 number.reclaimed_by = order.case_no
             text = (
                 f"{len(held)} numbers taken back, in quarantine until {until}"
@@ -59,3 +140,84 @@ class Numbers:
                 quarantined_until=until,
             )
             return audit.record(session, order.case_no, order.step, reclaimed)
+
+    @activity.defn
+    def take_back_number(self, order: TakeBackNumber) -> NumberTakenBack:
+        """Take this one number back and serve its customer directly (3.3); a freeze on it goes on."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, NumberTakenBack):
+                return done
+            number = _number_of(session, order.case_no)
+            direct = number.holder is Holder.AGENT
+            if direct:
+                number.holder, number.reclaimed_by = Holder.PLATFORM, order.case_no
+                what = f"taken back into direct service, next renewal {number.renewal_due}"
+                what += ", still frozen" if number.frozen_by else ""
+            else:
+                what = f"was taken back before, by case {number.reclaimed_by}"
+            taken = NumberTakenBack(
+                line=audit.line(order.at, order.by, f"Number {written(number.number)} {what}"),
+                direct=direct,
+                renewal_due=number.renewal_due,
+            )
+            return audit.record(session, order.case_no, order.step, taken)
+
+    @activity.defn
+    def end_quarantines(self, order: AsOf) -> int:
+        """Free the numbers whose quarantine has ended by that day (5.3); returns how many."""
+        today = order.at.astimezone(SHANGHAI).date()
+        with self._sessions.begin() as session:
+            rested = session.scalars(
+                select(Number)
+                .where(Number.status == NumberStatus.QUARANTINED, Number.quarantined_until < today)
+                .order_by(Number.number)
+                .with_for_update()
+            ).all()
+            for number in rested:
+                number.status, number.holder = NumberStatus.FREE, Holder.NOBODY
+                ended, number.quarantined_until = number.quarantined_until, None
+                text = f"Number {written(number.number)} is free: its quarantine ended {ended}"
+                step = f"quarantine-{number.number}-{ended}"
+                done = audit.Done(line=audit.line(order.at, "enforce", text))
+                audit.record(session, number.reclaimed_by, step, done)
+            return len(rested)
+
+    @activity.defn
+    def renewals_due(self, order: AsOf) -> list[Renewal]:
+        """The numbers in direct service that have to be renewed within the policy's notice (3.3)."""
+        today = order.at.astimezone(SHANGHAI).date()
+        until = today + timedelta(days=in_force(today).service_failure.renewal_notice)
+        with self._sessions() as session:
+            due = session.scalars(
+                select(Number)
+                .where(
+                    Number.holder == Holder.PLATFORM, Number.status.in_(_IN_USE), Number.renewal_due <= until
+                )
+                .order_by(Number.renewal_due, Number.number)
+            )
+            return [Renewal(number=number.number, due=number.renewal_due) for number in due]
+
+    @activity.defn
+    def renew_number(self, order: RenewNumber) -> audit.Done:
+        """Put a renewal on record. Raises `Refused` for a number that isn't in direct service."""
+        with self._sessions.begin() as session:
+            number = session.get(Number, order.number, with_for_update=True)
+            if number is None or number.reclaimed_by is None or number.holder is not Holder.PLATFORM:
+                raise Refused(f"number {written(order.number)} is not in direct service")
+            step = f"renewal-{order.number}-{order.due}"
+            if done := audit.recorded(session, number.reclaimed_by, step, audit.Done):
+                return done
+            number.renewal_due = order.until
+            text = f"Number {written(order.number)} renewed, next renewal {order.until}"
+            done = audit.Done(line=audit.line(order.at, order.by, text))
+            return audit.record(session, number.reclaimed_by, step, done)
+
+
+def _number_of(session: Session, case_no: str) -> Number:
+    case = session.get_one(Case, case_no)
+    return session.get_one(Number, case.number, with_for_update=True)
+
+
+def _done(session: Session, order: Step, number: Number, what: str) -> audit.Done:
+    line = audit.line(order.at, order.by, f"Number {written(number.number)} {what}")
+    return audit.record(session, order.case_no, order.step, audit.Done(line=line))

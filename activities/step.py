@@ -21,6 +21,17 @@ class Step(BaseModel):
     by: str = SYSTEM
 
 
+class Serious(BaseModel):
+    """The finding of serious circumstances, by one officer and approved by another."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reasons: str
+    evidence: tuple[str, ...] = ()
+    proposed_by: str
+    approved_by: str
+
+
 class Refused(ApplicationError):
     """The world says no, and will say so again: not retried, told to whoever asked."""
 

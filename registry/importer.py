@@ -2,23 +2,26 @@
 
 import csv
 import io
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.models import Account, Agent, Number
-from rulebook.vocabulary import Number400, OneLine, plain_number
+from rulebook.vocabulary import Holder, Number400, OneLine, one_line, operator_of, plain_number
 
 # As HTML's <input type=email> has it (WHATWG): nothing that a mail header could trip over.
 _ADDRESS = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 
 
 class Row(BaseModel):
-    """One line of the file: a number with its customer, and the agent who sold it."""
+    """One line of the file: a number with its customer, and the agent who sold it.
+
+    An empty operator is told by the number's prefix.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,8 +32,10 @@ class Row(BaseModel):
     phone: Annotated[str, StringConstraints(pattern=r"^[0-9+() -]{5,30}$")]
     number: Number400
     customer: OneLine
+    customer_email: Annotated[str, StringConstraints(pattern=_ADDRESS, max_length=254)]
     certificate: OneLine
-    operator: OneLine
+    operator: Annotated[str, AfterValidator(one_line), StringConstraints(max_length=40)]
+    renewal_due: date
 
     @property
     def agent(self) -> tuple[str, str, str, str]:
@@ -150,7 +155,11 @@ def load(session: Session, rows: dict[int, Row], at: datetime, by: str) -> Loade
         if number is None:
             number = Number(number=row.number, agent_id=row.agent_id)
             session.add(number)
-        number.customer, number.certificate, number.operator = row.customer, row.certificate, row.operator
+        number.customer, number.certificate = row.customer, row.certificate
+        number.customer_email = row.customer_email
+        if number.holder is not Holder.PLATFORM:  # what the platform renews itself, its officers keep up
+            number.renewal_due = row.renewal_due
+        number.operator = row.operator or operator_of(row.number)
 
     listed = {row.number for row in rows.values()}
     loaded = Loaded(

@@ -30,7 +30,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from rulebook.vocabulary import AccountStatus, FineStatus, Kind, NoticeKind, NumberStatus, Stage
+from rulebook.vocabulary import (
+    AccountStatus,
+    FilingKind,
+    FilingStatus,
+    FineStatus,
+    Holder,
+    Kind,
+    NoticeKind,
+    NumberStatus,
+    Stage,
+)
 
 
 class Base(DeclarativeBase):
@@ -76,6 +86,7 @@ class Agent(Base):
     contact: Mapped[str]
     email: Mapped[str]
     phone: Mapped[str]
+    disqualified_at: Mapped[datetime | None]
 
     account: Mapped["Account"] = relationship(back_populates="agent")
 
@@ -89,20 +100,32 @@ class Account(Base):
     status: Mapped[AccountStatus] = mapped_column(
         _words(AccountStatus, checked=True), default=AccountStatus.OPEN
     )
+    suspended_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
     shut_down_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
+    closed_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
     since: Mapped[datetime] = mapped_column(server_default=func.now())
 
     agent: Mapped[Agent] = relationship(back_populates="account")
 
 
 class Number(Base):
-    """A 400 number: its agent, the customer whose phone it is, and the real-name certificate."""
+    """A 400 number: its agent, the customer whose phone it is, and the real-name certificate.
+
+    `agent_id` is who sold it, also after it was taken back; `holder` is who has it now. `renewal_due` is the
+    day on which it has to be renewed: by its agent, or by the platform where it serves the customer directly.
+    """
 
     __tablename__ = "numbers"
     __table_args__ = (
         CheckConstraint("number ~ '^400[0-9]{7}$'", name="ten_digits"),
         CheckConstraint(
             "(status = 'quarantined') = (quarantined_until is not null)", name="quarantine_has_an_end"
+        ),
+        CheckConstraint("(status = 'frozen') = (frozen_by is not null)", name="frozen_by_a_case"),
+        CheckConstraint(
+            "case status when 'quarantined' then holder = 'platform' when 'free' then holder = 'nobody' "
+            "else holder <> 'nobody' end",
+            name="one_holder",
         ),
         Index("ix_numbers_agent_id", "agent_id"),
     )
@@ -115,6 +138,10 @@ class Number(Base):
     status: Mapped[NumberStatus] = mapped_column(
         _words(NumberStatus, checked=True), default=NumberStatus.ACTIVE
     )
+    holder: Mapped[Holder] = mapped_column(_words(Holder, checked=True), default=Holder.AGENT)
+    customer_email: Mapped[str]
+    renewal_due: Mapped[date]
+    frozen_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no", use_alter=True))
     quarantined_until: Mapped[date | None]
     reclaimed_by: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no", use_alter=True))
 
@@ -224,6 +251,26 @@ class Payment(Base):
     amount: Mapped[Decimal]
     received_at: Mapped[datetime]
     recorded_by: Mapped[str]
+
+
+class Filing(Base):
+    """A filing in serious circumstances (1.6), one for a case and recipient, as it was prepared."""
+
+    __tablename__ = "filings"
+    __table_args__ = (UniqueConstraint("case_no", "recipient"),)
+
+    filing_no: Mapped[str] = mapped_column(primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    kind: Mapped[FilingKind] = mapped_column(_words(FilingKind))
+    recipient: Mapped[str]
+    status: Mapped[FilingStatus] = mapped_column(
+        _words(FilingStatus, checked=True), default=FilingStatus.PREPARED
+    )
+    reason: Mapped[str | None]
+    document: Mapped[str]
+    attachment: Mapped[dict[str, Any]]
+    sha256: Mapped[str]
+    since: Mapped[datetime]
 
 
 class CalendarDay(Base):

@@ -62,6 +62,20 @@ class SecondarySale(_Section):
         return self.rectify_irregular if business is Business.IRREGULAR else self.rectify_regular
 
 
+class Fraud(_Section):
+    """Rulebook 1.3: the fine for each number in whole yuan, and the limit to pay it in working days."""
+
+    fine_per_number: PositiveInt
+    pay_within: PositiveInt
+
+
+class ServiceFailure(_Section):
+    """Rulebook 3: the limit to serve the customer, in working days; renewals of direct service, in days."""
+
+    serve_within: PositiveInt
+    renewal_notice: PositiveInt
+
+
 class Quarantine(_Section):
     """How long reclaimed numbers rest (5.3), in calendar days."""
 
@@ -73,13 +87,21 @@ class Policy(_Section):
 
     effective: date
     clock: Clock
+    fraud: Fraud
     secondary_sale: SecondarySale
+    service_failure: ServiceFailure
     quarantine: Quarantine
 
     def fine(self, kind: Kind, offence: int) -> Decimal:
-        """The fine in yuan for an agent's nth offence of a kind, counted from 1."""
-        schedules = {Kind.SECONDARY_SALE: self.secondary_sale.fine}
-        return Decimal(schedules[kind].amount(offence))
+        """The fine in yuan for an agent's nth offence of a kind, counted from 1.
+
+        Raises `LookupError` for a kind that isn't fined.
+        """
+        if kind is Kind.FRAUD:
+            return Decimal(self.fraud.fine_per_number)
+        if kind is Kind.SECONDARY_SALE:
+            return Decimal(self.secondary_sale.fine.amount(offence))
+        raise LookupError(f"the rulebook sets no fine for {kind}")
 
 
 def load(text: str) -> Policy:

@@ -11,19 +11,43 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 class Kind(StrEnum):
-    """The kinds of violation, each with its clause."""
+    """The kinds of violation, each with its clause of the rulebook."""
 
+    FRAUD = "fraud"
     SECONDARY_SALE = "secondary-sale"
+    SERVICE_FAILURE = "service-failure"
+
+    @property
+    def clause(self) -> str:
+        """The number of its clause."""
+        return _KINDS[self][0]
 
     @property
     def prefix(self) -> str:
         """The letters that open its case numbers, e.g. `SS` in SS-2026-00042."""
-        return {Kind.SECONDARY_SALE: "SS"}[self]
+        return _KINDS[self][1]
+
+    @property
+    def zh(self) -> str:
+        """The kind in the words of the announcement."""
+        return _KINDS[self][2]
+
+    @property
+    def en(self) -> str:
+        """The kind in English."""
+        return self.replace("-", " ")
 
     @property
     def label(self) -> str:
-        """The kind in the words of the announcement, Chinese first."""
-        return {Kind.SECONDARY_SALE: "私自转售 · secondary sale"}[self]
+        """The kind in both languages, Chinese first."""
+        return f"{self.zh} · {self.en}"
+
+
+_KINDS = {
+    Kind.FRAUD: ("1", "FR", "诈骗"),
+    Kind.SECONDARY_SALE: ("2", "SS", "私自转售"),
+    Kind.SERVICE_FAILURE: ("3", "SF", "服务失职"),
+}
 
 
 class Business(StrEnum):
@@ -34,16 +58,25 @@ class Business(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where a case stands; once it has ended, how (the last five)."""
+    """Where a case stands; once it has ended, how (from `rectified` on)."""
 
     OPENING = "opening"
     RECTIFICATION = "rectification"
     PUNISHMENT = "punishment"
     PAYMENT = "payment"
     SHUTDOWN = "shutdown"
+    TAKE_BACK = "take-back"
+    APPROVAL = "approval"
+    CLOSURE = "closure"
+    FILING = "filing"
+
     RECTIFIED = "rectified"
     SETTLED = "settled"
     SHUT_DOWN = "shut-down"
+    TAKEN_BACK = "taken-back"
+    OVERTAKEN = "overtaken"
+    CLOSED_FOR_GOOD = "closed-for-good"
+    REJECTED = "rejected"
     DISMISSED = "dismissed"
     ALREADY_HANDLED = "already-handled"
 
@@ -53,38 +86,62 @@ class Stage(StrEnum):
         return self in _ENDED
 
 
-_ENDED = frozenset({Stage.RECTIFIED, Stage.SETTLED, Stage.SHUT_DOWN, Stage.DISMISSED, Stage.ALREADY_HANDLED})
+_ENDED = frozenset(list(Stage)[list(Stage).index(Stage.RECTIFIED) :])
 
 
 class Awaiting(StrEnum):
     """What an officer must do before a case can go on, or ought to look at."""
 
     VERIFICATION = "verification"
+    APPROVAL = "approval"
+    FILING = "filing"
     DELIVERY = "delivery"
+    RENEWAL = "renewal"
     REFUSED_MESSAGE = "refused-message"
 
 
 class NoticeKind(StrEnum):
-    """The letters that an agent may get; each is a template of the same name."""
+    """The letters that an agent, or a customer, may get; each is a template of the same name."""
 
     RECTIFICATION_ORDER = "rectification-order"
+    SERVICE_ORDER = "service-order"
     PUNISHMENT = "punishment"
     SHUTDOWN = "shutdown"
+    TAKE_BACK = "take-back"
+    TAKE_BACK_CUSTOMER = "take-back-customer"
+    PERMANENT_CLOSURE = "permanent-closure"
     CLOSING = "closing"
+
+    @property
+    def to_customer(self) -> bool:
+        """Whether it goes to the customer; all others go to the agent."""
+        return self is NoticeKind.TAKE_BACK_CUSTOMER
 
 
 class AccountStatus(StrEnum):
-    """The status of an agent's account."""
+    """The status of an agent's account: suspended can be reopened (1.2), closed can't (1.6)."""
 
     OPEN = "open"
+    SUSPENDED = "suspended"
     SHUT_DOWN = "shut-down"
+    CLOSED = "closed"
 
 
 class NumberStatus(StrEnum):
     """The status of a 400 number."""
 
     ACTIVE = "active"
+    FROZEN = "frozen"
     QUARANTINED = "quarantined"
+    FREE = "free"
+
+
+class Holder(StrEnum):
+    """Who has a number: its agent, the platform (direct service, quarantine), or nobody."""
+
+    AGENT = "agent"
+    PLATFORM = "platform"
+    NOBODY = "nobody"
 
 
 class FineStatus(StrEnum):
@@ -95,18 +152,80 @@ class FineStatus(StrEnum):
     VOID = "void"
 
 
+class FilingStatus(StrEnum):
+    """The status of a filing (1.6)."""
+
+    PREPARED = "prepared"
+    SUBMITTED = "submitted"
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    WAIVED = "waived"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do about it."""
+        return self in (FilingStatus.ACKNOWLEDGED, FilingStatus.WAIVED)
+
+
+class FilingKind(StrEnum):
+    """To whom the serious circumstances of a fraud are brought (1.6); each is a template of the same name."""
+
+    OPERATOR = "operator"
+    MIIT = "miit"
+    ANNOUNCEMENT = "announcement"
+    PUBLIC_SECURITY = "public-security"
+
+
+def _moves(*allowed: tuple[StrEnum, StrEnum]) -> frozenset[tuple[StrEnum, StrEnum]]:
+    return frozenset(allowed)
+
+
 LEGAL_MOVES: dict[type[StrEnum], frozenset[tuple[StrEnum, StrEnum]]] = {
-    AccountStatus: frozenset({(AccountStatus.OPEN, AccountStatus.SHUT_DOWN)}),
-    NumberStatus: frozenset({(NumberStatus.ACTIVE, NumberStatus.QUARANTINED)}),
-    FineStatus: frozenset(
-        {
-            (FineStatus.DUE, FineStatus.SETTLED),
-            (FineStatus.DUE, FineStatus.VOID),
-            (FineStatus.SETTLED, FineStatus.VOID),
-        }
+    AccountStatus: _moves(
+        (AccountStatus.OPEN, AccountStatus.SUSPENDED),
+        (AccountStatus.SUSPENDED, AccountStatus.OPEN),
+        (AccountStatus.OPEN, AccountStatus.SHUT_DOWN),
+        (AccountStatus.SUSPENDED, AccountStatus.SHUT_DOWN),
+        (AccountStatus.SUSPENDED, AccountStatus.CLOSED),
+        (AccountStatus.SHUT_DOWN, AccountStatus.CLOSED),
+    ),
+    NumberStatus: _moves(
+        (NumberStatus.ACTIVE, NumberStatus.FROZEN),
+        (NumberStatus.FROZEN, NumberStatus.ACTIVE),
+        (NumberStatus.ACTIVE, NumberStatus.QUARANTINED),
+        (NumberStatus.FROZEN, NumberStatus.QUARANTINED),
+        (NumberStatus.QUARANTINED, NumberStatus.FREE),
+    ),
+    FineStatus: _moves(
+        (FineStatus.DUE, FineStatus.SETTLED),
+        (FineStatus.DUE, FineStatus.VOID),
+        (FineStatus.SETTLED, FineStatus.VOID),
+    ),
+    FilingStatus: _moves(
+        (FilingStatus.PREPARED, FilingStatus.SUBMITTED),
+        (FilingStatus.SUBMITTED, FilingStatus.ACKNOWLEDGED),
+        (FilingStatus.SUBMITTED, FilingStatus.REFUSED),
+        (FilingStatus.REFUSED, FilingStatus.SUBMITTED),
+        (FilingStatus.PREPARED, FilingStatus.WAIVED),
+        (FilingStatus.SUBMITTED, FilingStatus.WAIVED),
+        (FilingStatus.REFUSED, FilingStatus.WAIVED),
     ),
 }
 """Which status may follow which. The database refuses any other move (registry/migrations)."""
+
+_OPERATORS = {
+    "0": "中国联通",
+    "6": "中国联通",
+    "1": "中国移动",
+    "7": "中国移动",
+    "8": "中国电信",
+    "9": "中国电信",
+}
+
+
+def operator_of(number: str) -> str:
+    """The operator of a 400 number by its prefix: 4000 and 4006 China Unicom, and so on; "" if unknown."""
+    return _OPERATORS.get(number[3:4], "")
 
 
 def plain_number(number: object) -> object:

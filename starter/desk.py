@@ -28,7 +28,7 @@ from rulebook.working_days import Deadline
 from starter.reports import CLAUSES
 from starter.settings import Refused, Unreachable
 from workflows import attributes
-from workflows.late_payment import LatePayment
+from workflows.after_case import LatePayment
 from workflows.messages import Answer, LatePaymentStart, Message, PaymentReceived, Story, faults
 
 M = TypeVar("M", bound=BaseModel)

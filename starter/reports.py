@@ -16,10 +16,14 @@ from rulebook.report import Report
 from rulebook.vocabulary import Kind, workflow_id, written
 from starter.settings import Refused, Unreachable
 from workflows.case import Case as CaseWorkflow
+from workflows.fraud import FraudCase
 from workflows.messages import CaseStart
 from workflows.secondary_sale import SecondarySaleCase
+from workflows.service_failure import ServiceFailureCase
 
-CLAUSES: dict[Kind, type[CaseWorkflow]] = {Kind.SECONDARY_SALE: SecondarySaleCase}
+CLAUSES: dict[Kind, type[CaseWorkflow]] = {
+    clause.kind: clause for clause in (FraudCase, SecondarySaleCase, ServiceFailureCase)
+}
 
 
 class Submitted(NamedTuple):

@@ -56,21 +56,25 @@ def an_agent(on_record: Sessions, numbers: int = 1, **described: str) -> list[st
                     number=number,
                     agent_id=agent["agent_id"],
                     customer=f"乙{number}商贸有限公司",
+                    customer_email=f"office@{number}.example",
                     certificate="91310000MA1FL0000X",
+                    renewal_due=date(2038, 12, 1),
                     operator="中国电信",
                 )
             )
     return held
 
 
-def a_report(number: str, business: Business = Business.REGULAR, **said: Any) -> Report:
-    """A report of a secondary sale."""
+def a_report(
+    number: str, business: Business = Business.REGULAR, kind: Kind = Kind.SECONDARY_SALE, **said: Any
+) -> Report:
+    """A report of a violation, a secondary sale if nothing else is said."""
     described = {
         "source": "monitor",
         "report_id": f"R{next(_serial)}",
         "facts": "登记客户与实际用户不一致",
     } | said
-    return Report(kind=Kind.SECONDARY_SALE, number=number, business=business, **described)
+    return Report(kind=kind, number=number, business=business, **described)
 
 
 class CaseInTime:

@@ -1,95 +1,68 @@
-"""What every case shares: messages in, steps done once, waiting until a deadline, closing."""
+"""What every case shares: its reports and payments, waiting until a deadline, closing."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 from zlib import crc32
 
 from temporalio import workflow
-from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from activities.accounts import Accounts, ShutDownAccount
-    from activities.cases import AddLine, CaseOpened, Cases, CloseCase, JoinReport, OpenCase, Opening
+    from activities.cases import Cases, CloseCase, JoinReport, OpenCase, Opening
     from activities.fines import Fines, ImposeFine, RecordPayment, VoidFine
-    from activities.notices import ExtendLimit, Notices, NoticeServed, ReckonDeadline, ServeNotice
+    from activities.notices import ExtendLimit, Notices, NoticeServed, ReckonDeadline
     from activities.numbers import Numbers, ReclaimNumbers
-    from activities.step import SYSTEM, Refused, Step
-    from registry.audit import Done, Line
+    from activities.step import SYSTEM, Refused
     from rulebook.money import ZERO, Balance, yuan
-    from rulebook.policy import Policy
     from rulebook.report import Report
-    from rulebook.vocabulary import Awaiting, Business, Kind, NoticeKind, Stage, workflow_id
-    from rulebook.working_days import Deadline, later
-    from workflows import attributes
+    from rulebook.vocabulary import Awaiting, Business, NoticeKind, Stage, workflow_id
+    from rulebook.working_days import later
     from workflows.messages import (
+        AccountClosed,
         Answer,
         CaseEnded,
         CaseStart,
         Dismiss,
         Extend,
-        Message,
-        NoticeShown,
         PaymentReceived,
-        Story,
-        faults,
     )
-    from workflows.story import markdown, plain
-
-S = TypeVar("S", bound=Step)
-D = TypeVar("D", bound=Done)
-
-# A step is tried on the spot, as a local activity: one event, no way through the task queue. What fails there
-# is handed to the server, which tries it again for as long as it takes, pending where everybody sees it.
-_ON_THE_SPOT: dict[str, Any] = {
-    "start_to_close_timeout": timedelta(seconds=5),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=2),
-}
-_PATIENTLY: dict[str, Any] = {
-    "start_to_close_timeout": timedelta(minutes=1),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
-}
+    from workflows.proceeding import Proceeding
 
 
-_SUMMARY = 120  # characters: the server refuses a summary of more than 400 bytes
+# Here the case only finishes what it has begun.
+_NO_RETURN = {Stage.SHUTDOWN, Stage.TAKE_BACK}
+# Their own notices were the last word.
+_NO_CLOSING_LETTER = {Stage.SHUT_DOWN, Stage.TAKEN_BACK, Stage.CLOSED_FOR_GOOD}
 
 
 class Dismissed(Exception):
     """An officer has dismissed the case: leave the clause, wherever it stands."""
 
 
-class Case:
+class Overtaken(Exception):
+    """The agent's account was closed by another case (7.2): leave the clause, wherever it stands."""
+
+
+class Case(Proceeding):
     """One violation. A subclass is one clause of the rulebook, and reads like it."""
 
-    kind: ClassVar[Kind]
-
     def __init__(self) -> None:
-        self._signals: dict[str, tuple[type[Any], Callable[[Any], Awaitable[None]]]] = {
+        super().__init__()
+        self._signals |= {
             "report_received": (Report, self._take_report),
             "payment_received": (PaymentReceived, self._take_payment),
+            "account_closed": (AccountClosed, self._take_closure),
         }
         self._reports: deque[Report] = deque()
         self._seen: set[str] = set()
-        self._opened: CaseOpened | None = None
-        self._stage = Stage.OPENING
         self.business = Business.REGULAR
-        self._limit: Deadline | None = None
         self._limit_notice = ""
-        self._balance = Balance()
-        self._offence: int | None = None
-        self._dismissal: Dismiss | None = None
-        self._closed = False
         self._moved = False
-        self._awaiting: set[Awaiting] = set()
-        self._unheard = 0
-        self._lines: list[Line] = []
-        self._notices: list[NoticeShown] = []
-        seen = workflow.info().typed_search_attributes
-        self._shown: dict[str, Any] = {key.name: seen.get(key) for key in attributes.ALL}
+        self._dismissal: Dismiss | None = None
+        self._closure: AccountClosed | None = None
+        self._closed = False
 
     # The life of a case
 
@@ -107,28 +80,38 @@ class Case:
             if not workflow.all_handlers_finished():
                 raise Refused(f"messages came in for a case that had ended as {handled_in}: send them again")
             return CaseEnded(case_no=handled_in, outcome=self._stage, balance=self._balance)
-        by, reason = SYSTEM, ""
+        by, reason, overtaken_by = SYSTEM, "", ""
         try:
             outcome = await self.clause()
         except Dismissed:
             assert self._dismissal
             outcome, by, reason = Stage.DISMISSED, self._dismissal.officer, self._dismissal.reason
             await self._void_fine()
+        except Overtaken:
+            assert self._closure
+            overtaken_by = self._closure.in_case
+            own = overtaken_by == self.opened.case_no
+            outcome = Stage.CLOSED_FOR_GOOD if own else Stage.OVERTAKEN
         self._stage = outcome  # from here on, no officer's command comes in between
         self._limit = None
         self._awaiting -= {Awaiting.VERIFICATION}
         await self._join_reports()
         text = f"Case closed: {outcome}" + (f" ({reason})" if reason else "")
-        close = CloseCase(**self._step("close", by), outcome=outcome, text=text)
-        await self._do(Cases.close_case, close, text)
+        close = CloseCase(**self.step("close", by), outcome=outcome, text=text)
+        await self.do(Cases.close_case, close, text)
         self._closed = True
-        if outcome is not Stage.SHUT_DOWN:  # its own notice was the last word
-            await self.serve(NoticeKind.CLOSING, outcome=outcome, reason=reason)
+        if outcome is Stage.DISMISSED:
+            await self.release()
+        if outcome not in _NO_CLOSING_LETTER:
+            await self.serve(NoticeKind.CLOSING, outcome=outcome, reason=reason, overtaken_by=overtaken_by)
         await workflow.wait_condition(workflow.all_handlers_finished)
         self._show()
         if self._reports:
             workflow.continue_as_new(CaseStart(reports=tuple(self._reports)))
         return CaseEnded(case_no=self.opened.case_no, outcome=outcome, balance=self._balance)
+
+    async def release(self) -> None:
+        """Give back what the case holds besides its fine, once it is dismissed (5.2)."""
 
     async def _open(self) -> str | None:
         """Open the case on the first report that isn't handled yet; else the case that handled it.
@@ -150,7 +133,7 @@ class Case:
             )
             summary = f"Open a case on report {report.key}"
             try:
-                opening: Opening = await self._ask(Cases.open_case, order, summary)
+                opening: Opening = await self.ask(Cases.open_case, order, summary)
             except Refused as why:
                 refused = why
                 continue
@@ -163,23 +146,19 @@ class Case:
                 self.business = report.business
         return None
 
-    @property
-    def opened(self) -> CaseOpened:
-        """The case as it was opened."""
-        if self._opened is None:
-            raise Refused("the case is not open yet: try again in a moment")
-        return self._opened
-
-    @property
-    def policy(self) -> Policy:
-        """The policy that was in force when the case was opened (5.4)."""
-        return self.opened.policy
-
     def enter(self, stage: Stage) -> None:
-        """Go on to the next stage, unless the case has been dismissed."""
-        if self._dismissal:
-            raise Dismissed
+        """Go on to the next stage, unless the case has been dismissed or overtaken."""
+        if why := self.left():
+            raise why
         self._stage = stage
+
+    def left(self) -> Exception | None:
+        """Why the clause must be left, if it must."""
+        if self._stage.ended or self._stage in _NO_RETURN:
+            return None
+        if self._dismissal:
+            return Dismissed()
+        return Overtaken() if self._closure else None
 
     # Waiting
 
@@ -204,8 +183,8 @@ class Case:
         reckoned = False
         while True:
             await self._join_reports()
-            if self._dismissal:
-                raise Dismissed
+            if why := self.left():
+                raise why
             if met():
                 self._limit = None
                 return True
@@ -231,7 +210,7 @@ class Case:
                 return False
 
     def _news(self) -> bool:
-        return bool(self._dismissal or self._reports or self._moved)
+        return bool(self.left() or self._reports or self._moved)
 
     async def _wait(self, time: timedelta, summary: str, until: Callable[[], bool]) -> None:
         try:
@@ -240,37 +219,20 @@ class Case:
             return
 
     async def _reckon(self) -> None:
-        order = ReckonDeadline(**self._step(self._limit_notice))
-        reckoned = await self._ask(Notices.reckon_deadline, order, "Compute the deadline anew")
+        order = ReckonDeadline(**self.step(self._limit_notice))
+        reckoned = await self.ask(Notices.reckon_deadline, order, "Compute the deadline anew")
         if self._limit and reckoned.deadline != self._limit:
             self._limit = later(self._limit, reckoned.deadline)
             self._lines.append(reckoned.line)
 
     # Steps
 
-    async def serve(
-        self,
-        kind: NoticeKind,
-        within: int | None = None,
-        outcome: Stage | None = None,
-        reason: str = "",
-    ) -> None:
-        """Serve a notice; with `within`, it sets a limit of so many working days.
-
-        No clock starts before it is served (4.6).
-        """
-        order = ServeNotice(
-            **self._step(f"notice-{kind}"), kind=kind, working_days=within, outcome=outcome, reason=reason
-        )
-        served: NoticeServed = await self._ask(
-            Notices.serve_notice, order, f"Serve the {kind} notice", awaiting=Awaiting.DELIVERY
-        )
-        self._lines.append(served.line)
-        self._notices.append(
-            NoticeShown(notice_no=served.notice_no, kind=kind, served_at=served.line.at, sha256=served.sha256)
-        )
+    async def serve(self, kind: NoticeKind, within: int | None = None, **told: Any) -> NoticeServed:
+        """Serve a notice; the limit that it sets is the one that runs."""
+        served = await super().serve(kind, within, **told)
         if served.deadline:
-            self._limit, self._limit_notice = served.deadline, order.step
+            self._limit, self._limit_notice = served.deadline, f"notice-{kind}"
+        return served
 
     def settled(self) -> bool:
         """Whether the payments have reached the fine (6.2)."""
@@ -278,26 +240,27 @@ class Case:
 
     async def impose_fine(self) -> None:
         """Fine the agent by the case's policy and its earlier offences (7.3)."""
-        done = await self._do(Fines.impose_fine, ImposeFine(**self._step("fine")), "Impose the fine")
+        done = await self.do(Fines.impose_fine, ImposeFine(**self.step("fine")), "Impose the fine")
         self._offence = done.offence
         self._balance = Balance(fine=done.balance.fine, paid=max(self._balance.paid, done.balance.paid))
 
     async def _void_fine(self) -> None:
         if self._balance.fine:
             assert self._dismissal
-            order = VoidFine(**self._step("fine-void", self._dismissal.officer))
-            await self._do(Fines.void_fine, order, "Void the fine")
+            order = VoidFine(**self.step("fine-void", self._dismissal.officer))
+            await self.do(Fines.void_fine, order, "Void the fine")
             self._balance, self._offence = Balance(paid=self._balance.paid), None
 
-    async def shut_down_account(self) -> None:
-        """Shut the agent's account down (2.5)."""
-        order = ShutDownAccount(**self._step("account-shutdown"))
-        await self._do(Accounts.shut_down_account, order, "Shut the account down")
-
-    async def reclaim_numbers(self) -> None:
-        """Take back all the agent's numbers, into quarantine (2.5, 5.3)."""
-        order = ReclaimNumbers(**self._step("reclaim"))
-        await self._do(Numbers.reclaim_numbers, order, "Take all numbers back")
+    async def shut_down(self, clause: str) -> Stage:
+        """Shut the account down, take back all its numbers (1.5, 2.5), and let its other cases know (7.2)."""
+        self.enter(Stage.SHUTDOWN)
+        order = ShutDownAccount(**self.step("account-shutdown"))
+        await self.do(Accounts.shut_down_account, order, "Shut the account down")
+        reclaim = ReclaimNumbers(**self.step("reclaim"))
+        await self.do(Numbers.reclaim_numbers, reclaim, "Take all numbers back")
+        await self.tell_other_cases()
+        await self.serve(NoticeKind.SHUTDOWN, clause=clause)
+        return Stage.SHUT_DOWN
 
     async def _join_reports(self) -> None:
         while self._reports:
@@ -305,114 +268,13 @@ class Case:
             if report.key in self._seen:
                 continue
             self._seen.add(report.key)
-            order = JoinReport(**self._step(f"report-{report.key}", report.reported_by), report=report)
+            order = JoinReport(**self.step(f"report-{report.key}", report.reported_by), report=report)
             try:
-                await self._do(Cases.join_report, order, f"Join report {report.key}")
+                await self.do(Cases.join_report, order, f"Join report {report.key}")
             except Refused as why:
                 await self._refuse("report_received", why.message)
 
-    async def add_line(self, step: str, by: str, text: str) -> None:
-        """Put a fact of the story on record that changes nothing else."""
-        await self._do(Cases.add_line, AddLine(**self._step(step, by), text=text), text)
-
-    def _step(self, step: str, by: str = SYSTEM) -> dict[str, Any]:
-        return {"case_no": self.opened.case_no, "step": step, "at": workflow.now(), "by": by}
-
-    async def _do(self, step: Callable[[Any, S], D], order: S, summary: str) -> D:
-        """Do a step on record, and add its line to the story."""
-        done: D = await self._ask(step, order, summary)
-        self._lines.append(done.line)
-        return done
-
-    async def _ask(
-        self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None = None
-    ) -> Any:
-        summary = plain(summary[:_SUMMARY])
-        try:
-            return await workflow.execute_local_activity_method(step, order, summary=summary, **_ON_THE_SPOT)
-        except (ActivityError, ApplicationError) as error:
-            self._raise_if_refused(error)
-        return await self._ask_patiently(step, order, summary, awaiting)
-
-    async def _ask_patiently(
-        self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None
-    ) -> Any:
-        """With `awaiting`, an officer is asked to help, and may dismiss the case instead of waiting."""
-        doing = workflow.start_activity_method(step, order, summary=summary, **_PATIENTLY)
-        if awaiting:
-            self._awaiting.add(awaiting)
-            self._show()
-            await workflow.wait_condition(
-                lambda: doing.done() or (bool(self._dismissal) and not self._closed)
-            )
-            self._awaiting.discard(awaiting)
-            if not doing.done():
-                doing.cancel()
-                raise Dismissed
-        try:
-            return await doing
-        except ActivityError as error:
-            self._raise_if_refused(error)
-            raise
-
-    @staticmethod
-    def _raise_if_refused(error: ActivityError | ApplicationError) -> None:
-        # The failure of a local activity comes bare, that of another one inside an ActivityError.
-        cause = error.cause if isinstance(error, ActivityError) else error
-        if isinstance(cause, ApplicationError) and cause.type == "Refused":
-            raise Refused(cause.message) from error
-
     # Facts from other systems: signals
-
-    @workflow.signal(
-        dynamic=True,
-        description="report_received, payment_received, rectification_reported; one JSON object each",
-    )
-    async def signal(self, name: str, args: Sequence[RawValue]) -> None:
-        """Every signal comes in by this one door, so that none is lost.
-
-        A handler with a typed argument would drop a signal that doesn't decode, telling nobody, and one with
-        an argument too many would stop the case. Here, what isn't understood ends in the story, awaiting an
-        officer.
-        """
-        try:
-            take, message = self._understood(name, args)
-            await take(message)
-        except ApplicationError as error:
-            await self._refuse(name, error.message)
-        else:
-            self._heard()
-
-    def _understood(
-        self, name: str, args: Sequence[RawValue]
-    ) -> tuple[Callable[[Any], Awaitable[None]], Any]:
-        if name not in self._signals:
-            raise Refused(f"no such signal here; known are {', '.join(self._signals)}")
-        model, take = self._signals[name]
-        if len(args) > 1:
-            raise Refused("one JSON object is expected")
-        try:
-            content = workflow.payload_converter().from_payload(args[0].payload) if args else None
-            return take, model.model_validate({} if content is None else content)
-        except ValidationError as error:
-            raise Refused(faults(error)) from error
-        except (ValueError, RuntimeError, KeyError) as error:
-            raise Refused(f"not readable: {error}") from error
-
-    def _heard(self) -> None:
-        """A message was understood: one that was refused before it needs no officer any more."""
-        if Awaiting.REFUSED_MESSAGE in self._awaiting:
-            self._awaiting.discard(Awaiting.REFUSED_MESSAGE)
-            self._show()
-        workflow.set_current_details(markdown(self.story()))
-
-    async def _refuse(self, name: str, why: str) -> None:
-        await self.is_open()
-        self._unheard += 1
-        self._awaiting.add(Awaiting.REFUSED_MESSAGE)
-        text = f"Signal {name[:100]} refused: {why[:500]}"
-        await self.add_line(f"refused-{self._unheard}", SYSTEM, text)
-        self._show()
 
     async def _take_report(self, report: Report) -> None:
         mine = workflow.info().workflow_id
@@ -424,17 +286,21 @@ class Case:
         await self.is_open()
         await self._record_payment(payment)
 
-    async def is_open(self) -> None:
-        """Wait until the case has a number, so that what came in can be put on record."""
-        await workflow.wait_condition(lambda: self._opened is not None)
+    async def _take_closure(self, closure: AccountClosed) -> None:
+        await self.is_open()
+        if self._closure or self._stage.ended or self._stage in _NO_RETURN:
+            return
+        self._closure = closure
+        text = f"The account was closed in case {closure.in_case}: no more is asked here, a fine stays due"
+        await self.add_line("account-closed", SYSTEM, text)
 
     async def _record_payment(self, payment: PaymentReceived) -> str:
         order = RecordPayment(
-            **self._step(f"payment-{payment.reference}", payment.by),
+            **self.step(f"payment-{payment.reference}", payment.by),
             reference=payment.reference,
             amount=payment.amount,
         )
-        done = await self._ask(Fines.record_payment, order, f"Payment {payment.reference}")
+        done = await self.ask(Fines.record_payment, order, f"Payment {payment.reference}")
         self._balance = Balance(fine=self._balance.fine, paid=max(self._balance.paid, done.balance.paid))
         if done.line in self._lines:
             return f"reference {payment.reference} was counted already; {self._money()}"
@@ -453,7 +319,7 @@ class Case:
     @workflow.update
     async def paid(self, payment: PaymentReceived) -> Answer:
         """Record a payment that came in."""
-        return self._answer(await self._record_payment(payment))
+        return self.answer(await self._record_payment(payment))
 
     @paid.validator
     def _may_be_paid(self, payment: PaymentReceived) -> None:
@@ -465,14 +331,14 @@ class Case:
         update = workflow.current_update_info()
         assert update
         order = ExtendLimit(
-            **self._step(f"extend-{update.id}", extension.officer),
+            **self.step(f"extend-{update.id}", extension.officer),
             notice_step=self._limit_notice,
             working_days=extension.working_days,
             reason=extension.reason,
         )
-        done = await self._do(Notices.extend_limit, order, f"Extend by {extension.working_days} working days")
+        done = await self.do(Notices.extend_limit, order, f"Extend by {extension.working_days} working days")
         self._limit, self._moved = done.deadline, True
-        return self._answer(f"The limit now ends {done.deadline}")
+        return self.answer(f"The limit now ends {done.deadline}")
 
     @extend.validator
     def _may_extend(self, extension: Extend) -> None:
@@ -486,7 +352,7 @@ class Case:
         """Dismiss the case (5.2): what it did is undone, it doesn't count as an offence."""
         self._dismissal = dismissal
         await workflow.wait_condition(lambda: self._closed)
-        return self._answer("Case dismissed")
+        return self.answer("Case dismissed")
 
     @dismiss.validator
     def _may_dismiss(self, dismissal: Dismiss) -> None:
@@ -494,67 +360,9 @@ class Case:
         self._refuse_if_over()
         if self._dismissal:
             raise Refused(f"{self._dismissal.officer} has dismissed the case already")
-        if self._stage is Stage.SHUTDOWN:
-            raise Refused("the account is being shut down: too late to dismiss")
-
-    def may_command(self, message: Message | None) -> None:
-        """Refuse a command without content (a `null` decodes as None), or before the case is open."""
-        if message is None:
-            raise Refused("the command is empty: one JSON object is expected")
-        _ = self.opened
+        if self._stage in _NO_RETURN:
+            raise Refused(f"too late to dismiss: the case is in stage {self._stage}")
 
     def _refuse_if_over(self) -> None:
         if self._stage.ended:
             raise Refused(f"the case has ended: {self._stage}")
-
-    def _answer(self, text: str) -> Answer:
-        self._heard()
-        return Answer(text=f"{self.opened.case_no}: {text}")
-
-    # What people see
-
-    @workflow.query
-    def story(self) -> Story:
-        """All that can be said of the case."""
-        info = workflow.info()
-        opened = self._opened
-        return Story(
-            workflow_id=info.workflow_id,
-            kind=self.kind,
-            number=opened.number if opened else info.workflow_id.removeprefix(f"{self.kind}-"),
-            case_no=opened.case_no if opened else "",
-            customer=opened.customer if opened else "",
-            agent_id=opened.agent_id if opened else "",
-            agent_name=opened.agent_name if opened else "",
-            stage=self._stage,
-            deadline=self._limit,
-            awaiting=tuple(sorted(self._awaiting)),
-            offence=self._offence,
-            balance=self._balance,
-            notices=tuple(self._notices),
-            lines=tuple(self._lines),
-        )
-
-    def _show(self) -> None:
-        """Bring the search attributes and current details up to date; what is unchanged costs no event."""
-        opened = self._opened
-        now: dict[str, Any] = {
-            attributes.CASE_NO.name: opened and opened.case_no,
-            attributes.AGENT.name: opened and opened.agent_id,
-            attributes.NUMBER.name: opened and opened.number,
-            attributes.STAGE.name: self._stage.value if opened or self._stage.ended else None,
-            attributes.DEADLINE.name: self._limit and self._limit.at,
-            attributes.FINE_YUAN.name: int(self._balance.fine) if self._offence else None,
-            attributes.OFFENCE.name: self._offence,
-            attributes.AWAITING.name: sorted(a.value for a in self._awaiting) or None,
-        }
-        changed = [key for key in attributes.ALL if now[key.name] != self._shown[key.name]]
-        if changed:
-            workflow.upsert_search_attributes(
-                [
-                    key.value_unset() if now[key.name] is None else key.value_set(now[key.name])
-                    for key in changed
-                ]
-            )
-            self._shown = now
-        workflow.set_current_details(markdown(self.story()))

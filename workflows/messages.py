@@ -1,13 +1,15 @@
 """What crosses the Temporal boundary: inputs, signals, updates and answers. On the wire it is plain JSON."""
 
-from typing import Annotated
+from datetime import date
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from activities.filings import FilingShown
 from registry.audit import Line
 from rulebook.money import Amount, Balance
 from rulebook.report import Report
-from rulebook.vocabulary import Awaiting, Kind, OneLine, Prose, Stage, Told
+from rulebook.vocabulary import Awaiting, FilingStatus, Kind, OneLine, Prose, Stage, Told
 from rulebook.working_days import Deadline
 
 Reason = Annotated[Told, Field(max_length=2000)]
@@ -36,8 +38,17 @@ class CaseStart(Message):
     reports: tuple[Report, ...] = ()
 
 
+class AccountClosed(Message):
+    """Another case has closed the agent's account (7.2). Signal `account_closed`."""
+
+    in_case: str
+
+
 class RectificationReported(Message):
-    """The agent says that it has rectified (2.2). Signal `rectification_reported`, update `rectified`."""
+    """The agent says that it has rectified (2.2), or has served the customer (3.2).
+
+    Signal `rectification_reported`, update `rectified`.
+    """
 
     by: OneLine = "agent"
     statement: Prose = Field(default="", max_length=4000)
@@ -57,6 +68,13 @@ class Verify(Message):
     officer: OneLine
     passed: bool
     reason: Prose = Field(default="", max_length=2000)
+
+
+class CustomerConfirmed(Message):
+    """The customer says that it has been served (3.2). Signal `customer_confirmed`."""
+
+    by: OneLine = "customer"
+    statement: Prose = Field(default="", max_length=4000)
 
 
 class Extend(Message):
@@ -86,6 +104,59 @@ class CaseEnded(Message):
     case_no: str
     outcome: Stage
     balance: Balance
+
+
+class SeriousProposed(Message):
+    """An officer finds the circumstances of a fraud serious (1.6); another one has to approve."""
+
+    case_no: str
+    officer: OneLine
+    reasons: Reason
+    evidence: tuple[OneLine, ...] = ()
+
+
+class Approve(Message):
+    """A second officer approves the finding of serious circumstances."""
+
+    officer: OneLine
+
+
+class Reject(Message):
+    """A second officer rejects the finding of serious circumstances."""
+
+    officer: OneLine
+    reason: Reason
+
+
+class FilingReported(Message):
+    """An officer says what became of a filing; refused and waived need a reason."""
+
+    officer: OneLine
+    filing_no: str
+    status: FilingStatus
+    reason: Prose = Field(default="", max_length=2000)
+
+
+class SeriousEnded(Message):
+    """How the finding of serious circumstances ended."""
+
+    case_no: str
+    outcome: Stage
+
+
+class OfficerAct(Message):
+    """An officer's act on a case that has ended: reopen the account, or unfreeze the number (1.4)."""
+
+    case_no: str
+    act: Literal["reopen", "unfreeze"]
+    officer: OneLine
+
+
+class Renewed(Message):
+    """An officer has renewed a number; `until` is its next renewal."""
+
+    officer: OneLine
+    until: date
 
 
 class LatePaymentStart(Message):
@@ -120,4 +191,5 @@ class Story(Message):
     offence: int | None = None
     balance: Balance = Balance()
     notices: tuple[NoticeShown, ...] = ()
+    filings: tuple[FilingShown, ...] = ()
     lines: tuple[Line, ...] = ()

@@ -29,6 +29,9 @@ def markdown(story: Story) -> str:
     if story.offence:
         money = story.balance
         facts.append(("Fine", f"{yuan(money.fine)} (offence {story.offence}), paid {yuan(money.paid)}"))
+    if story.filings:
+        filed = (f"{f.filing_no} {plain(f.recipient)} **{f.status}**" for f in story.filings)
+        facts.append(("Filings", ", ".join(filed)))
     shown = story.lines[-_NEWEST:]
     lines = [
         f"- `{line.at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}` {plain(line.text)} ({plain(line.by)})"

@@ -9,7 +9,7 @@ from registry.models import Account, AuditLine, Fine, Number, Payment
 from rulebook.money import Balance
 from rulebook.vocabulary import AccountStatus, FineStatus, NumberStatus
 from tests.world import World, a_report, an_agent
-from workflows.late_payment import LatePayment
+from workflows.after_case import LatePayment
 from workflows.messages import LatePaymentStart, PaymentReceived
 
 

@@ -1,0 +1,184 @@
+"""Filings in serious circumstances (rulebook 1.6): prepared as documents, each with a status of its own."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from temporalio import activity
+
+from activities.fines import balance
+from activities.notices import letters
+from activities.step import Refused, Serious, Step
+from registry import audit
+from registry.models import Agent, Case, Filing, Fine, Notice, Number, ReportRow
+from registry.session import Sessions
+from rulebook.policy import in_force
+from rulebook.report import Report
+from rulebook.vocabulary import LEGAL_MOVES, FilingKind, FilingStatus, FineStatus
+
+_RECIPIENTS = {
+    FilingKind.MIIT: "工业和信息化部",
+    FilingKind.ANNOUNCEMENT: "社会公告",
+    FilingKind.PUBLIC_SECURITY: "公安机关",
+}
+
+
+class PrepareFilings(Step):
+    """Prepare every filing of a case."""
+
+    serious: Serious
+
+
+class FilingShown(BaseModel):
+    """A filing in the story."""
+
+    model_config = ConfigDict(frozen=True)
+
+    filing_no: str
+    kind: FilingKind
+    recipient: str
+    status: FilingStatus
+    sha256: str
+    reason: str = ""
+
+
+class FilingsPrepared(audit.Done):
+    """The filings of a case."""
+
+    filings: tuple[FilingShown, ...]
+
+
+class MoveFiling(Step):
+    """An officer says what became of a filing."""
+
+    filing_no: str
+    status: FilingStatus
+    reason: str = ""
+
+
+class FilingMoved(audit.Done):
+    """The filing as it is now."""
+
+    filing: FilingShown
+
+
+class Filings:
+    """The activities on filings."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._documents = letters()
+
+    @activity.defn
+    def prepare_filings(self, order: PrepareFilings) -> FilingsPrepared:
+        """Prepare one filing for each operator of the agent's numbers, for MIIT, the public, the police.
+
+        Each is a document and an attachment for machines, with the evidence and its hashes.
+        """
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, FilingsPrepared):
+                return done
+            case = session.get_one(Case, order.case_no)
+            # Also those that an earlier shutdown or take-back has taken: they are what the operators know.
+            numbers = session.scalars(
+                select(Number).where(Number.agent_id == case.agent_id).order_by(Number.number)
+            ).all()
+            operators = sorted({number.operator for number in numbers})
+            wanted = [(FilingKind.OPERATOR, name) for name in operators] + list(_RECIPIENTS.items())
+            filings = []
+            for serial, (kind, recipient) in enumerate(wanted, 1):
+                filing = Filing(
+                    filing_no=f"{case.case_no}-F{serial}",
+                    case_no=case.case_no,
+                    kind=kind,
+                    recipient=recipient,
+                )
+                concerned = [n for n in numbers if kind is not FilingKind.OPERATOR or n.operator == recipient]
+                self._write(session, case, filing, concerned, order)
+                filing.status, filing.since = FilingStatus.PREPARED, order.at
+                session.add(filing)
+                filings.append(_shown(filing))
+            text = f"{len(filings)} filings prepared: {', '.join(f.recipient for f in filings)}"
+            prepared = FilingsPrepared(line=audit.line(order.at, order.by, text), filings=tuple(filings))
+            return audit.record(session, order.case_no, order.step, prepared)
+
+    @activity.defn
+    def move_filing(self, order: MoveFiling) -> FilingMoved:
+        """Move a filing on. Raises `Refused` where its status doesn't allow it."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, FilingMoved):
+                return done
+            filing = session.get(Filing, order.filing_no, with_for_update=True)
+            if filing is None or filing.case_no != order.case_no:
+                raise Refused(f"case {order.case_no} has no filing {order.filing_no}")
+            if (filing.status, order.status) not in LEGAL_MOVES[FilingStatus]:
+                raise Refused(f"filing {filing.filing_no} is {filing.status}: it can't become {order.status}")
+            filing.status, filing.reason, filing.since = order.status, order.reason or None, order.at
+            why = f" ({order.reason})" if order.reason else ""
+            text = f"Filing {filing.filing_no} to {filing.recipient} {order.status}{why}"
+            moved = FilingMoved(line=audit.line(order.at, order.by, text), filing=_shown(filing))
+            return audit.record(session, order.case_no, order.step, moved)
+
+    def _write(
+        self, session: Session, case: Case, filing: Filing, numbers: list[Number], order: PrepareFilings
+    ) -> None:
+        agent = session.get_one(Agent, case.agent_id)
+        rows = session.scalars(
+            select(ReportRow).where(ReportRow.case_no == case.case_no).order_by(ReportRow.id)
+        )
+        evidence = [_evidence(row) for row in rows]
+        notices = session.scalars(
+            select(Notice)
+            .where(Notice.case_no == case.case_no, Notice.served_at.is_not(None))
+            .order_by(Notice.notice_no)
+        ).all()
+        fine = session.scalar(
+            select(Fine.amount).where(Fine.case_no == case.case_no, Fine.status != FineStatus.VOID)
+        )
+        document = self._documents.get_template(f"zh/filing/{filing.kind}.txt.j2").render(
+            filing=filing,
+            case=case,
+            agent=agent,
+            numbers=numbers,
+            evidence=evidence,
+            notices=notices,
+            fine=fine,
+            balance=balance(session, case.case_no),
+            serious=order.serious,
+            policy=in_force(case.policy),
+            at=order.at,
+        )
+        filing.document = document
+        filing.attachment = {
+            "filing_no": filing.filing_no,
+            "case_no": case.case_no,
+            "agent_id": agent.agent_id,
+            "numbers": [number.number for number in numbers],
+            "evidence": evidence,
+            "notices": [{"notice_no": n.notice_no, "sha256": n.sha256} for n in notices],
+            "serious": order.serious.model_dump(mode="json"),
+            "document_sha256": hashlib.sha256(document.encode()).hexdigest(),
+        }
+        exact = json.dumps(filing.attachment, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        filing.sha256 = hashlib.sha256(exact.encode()).hexdigest()
+
+
+def _evidence(row: ReportRow) -> dict[str, Any]:
+    report = Report.model_validate(row.payload)
+    exact = json.dumps(row.payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    sha256 = hashlib.sha256(exact.encode()).hexdigest()
+    return {"key": report.key, "facts": report.facts, "sha256": sha256}
+
+
+def _shown(filing: Filing) -> FilingShown:
+    return FilingShown(
+        filing_no=filing.filing_no,
+        kind=filing.kind,
+        recipient=filing.recipient,
+        status=filing.status,
+        sha256=filing.sha256,
+        reason=filing.reason or "",
+    )

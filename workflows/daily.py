@@ -1,0 +1,96 @@
+"""What comes round every day: quarantines end (5.3), renewals of direct service come up (3.3)."""
+
+from datetime import datetime, time, timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.numbers import AsOf, Numbers, Renewal, RenewNumber
+    from activities.step import Refused
+    from rulebook.vocabulary import SHANGHAI, Awaiting, written
+    from workflows import attributes
+    from workflows.messages import Answer, Renewed
+
+_PATIENTLY: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=5),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=5)),
+}
+
+
+@workflow.defn
+class DailyRound:
+    """One day's round, started by the schedule `daily-round`."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """End the quarantines that are over, and bring each renewal that is due up as work for an officer."""
+        now = AsOf(at=workflow.now())
+        await workflow.execute_activity_method(
+            Numbers.end_quarantines, now, summary="Free the numbers whose quarantine is over", **_PATIENTLY
+        )
+        due = await workflow.execute_activity_method(
+            Numbers.renewals_due, now, summary="Look for renewals that are due", **_PATIENTLY
+        )
+        for renewal in due:
+            try:
+                await workflow.start_child_workflow(
+                    RenewalDue.run,
+                    renewal,
+                    id=f"renewal-{renewal.number}-{renewal.due}",
+                    parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                    static_summary=f"Renew {written(renewal.number)} by {renewal.due}",
+                )
+            except WorkflowAlreadyStartedError:
+                continue  # it came up on an earlier day, and waits
+
+
+@workflow.defn
+class RenewalDue:
+    """One number in direct service that waits to be renewed by the platform (3.3)."""
+
+    def __init__(self) -> None:
+        self._renewed = False
+
+    @workflow.run
+    async def run(self, renewal: Renewal) -> None:
+        """Wait for the officer who renews it."""
+        self._renewal = renewal
+        deadline = datetime.combine(renewal.due + timedelta(days=1), time(), SHANGHAI)
+        workflow.upsert_search_attributes(
+            [
+                attributes.NUMBER.value_set(renewal.number),
+                attributes.DEADLINE.value_set(deadline),
+                attributes.AWAITING.value_set([Awaiting.RENEWAL]),
+            ]
+        )
+        await workflow.wait_condition(lambda: self._renewed and workflow.all_handlers_finished())
+        workflow.upsert_search_attributes([attributes.AWAITING.value_unset()])
+
+    @workflow.update
+    async def renewed(self, message: Renewed) -> Answer:
+        """Record that an officer has renewed the number, and until when."""
+        order = RenewNumber(
+            number=self._renewal.number,
+            due=self._renewal.due,
+            until=message.until,
+            at=workflow.now(),
+            by=message.officer,
+        )
+        try:
+            done = await workflow.execute_activity_method(
+                Numbers.renew_number, order, summary=f"Renewed until {message.until}", **_PATIENTLY
+            )
+        except ActivityError as error:
+            if isinstance(error.cause, ApplicationError) and error.cause.type == "Refused":
+                raise Refused(error.cause.message) from error
+            raise
+        self._renewed = True
+        return Answer(text=done.line.text)
+
+    @renewed.validator
+    def _may_be_renewed(self, message: Renewed) -> None:
+        if message is None or message.until <= self._renewal.due:
+            raise Refused(f"the next renewal comes after {self._renewal.due}")

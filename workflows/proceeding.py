@@ -1,0 +1,279 @@
+"""What every workflow about a case shares: steps done once, messages in, what people see."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar, TypeVar
+
+from temporalio import workflow
+from temporalio.common import RawValue, RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
+    from activities.cases import AddLine, CaseOpened, Cases, OthersOpen
+    from activities.filings import FilingShown
+    from activities.notices import Notices, NoticeServed, ServeNotice
+    from activities.step import SYSTEM, Refused, Step
+    from registry.audit import Done, Line
+    from rulebook.money import Balance
+    from rulebook.policy import Policy, in_force
+    from rulebook.vocabulary import Awaiting, Kind, NoticeKind, Stage
+    from rulebook.working_days import Deadline
+    from workflows import attributes
+    from workflows.messages import AccountClosed, Answer, Message, NoticeShown, Story, faults
+    from workflows.story import markdown, plain
+
+S = TypeVar("S", bound=Step)
+D = TypeVar("D", bound=Done)
+
+# A step is tried on the spot, as a local activity: one event, no way through the task queue. What fails there
+# is handed to the server, which tries it again for as long as it takes, pending where everybody sees it.
+_ON_THE_SPOT: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=2),
+}
+_PATIENTLY: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=1),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
+}
+_SUMMARY = 120  # characters: the server refuses a summary of more than 400 bytes
+
+
+class Proceeding:
+    """A workflow about one case. Steps go on record, each once; officers' commands and facts come in."""
+
+    kind: ClassVar[Kind]
+
+    def __init__(self) -> None:
+        self._signals: dict[str, tuple[type[Any], Callable[[Any], Awaitable[None]]]] = {}
+        self._opened: CaseOpened | None = None
+        self._stage = Stage.OPENING
+        self._limit: Deadline | None = None
+        self._balance = Balance()
+        self._offence: int | None = None
+        self._awaiting: set[Awaiting] = set()
+        self._unheard = 0
+        self._lines: list[Line] = []
+        self._notices: list[NoticeShown] = []
+        seen = workflow.info().typed_search_attributes
+        self._shown: dict[str, Any] = {key.name: seen.get(key) for key in attributes.ALL}
+
+    @property
+    def opened(self) -> CaseOpened:
+        """The case as it was opened."""
+        if self._opened is None:
+            raise Refused("the case is not open yet: try again in a moment")
+        return self._opened
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that was in force when the case was opened (5.4)."""
+        return in_force(self.opened.policy)
+
+    def left(self) -> Exception | None:
+        """Why the workflow must leave what it is doing, if it must: an officer's decision, another case."""
+        return None
+
+    # Steps
+
+    async def serve(self, kind: NoticeKind, within: int | None = None, **told: Any) -> NoticeServed:
+        """Serve a notice; with `within`, it sets a limit of so many working days.
+
+        No clock starts before it is served (4.6). `told` is what the letter says beyond the record.
+        """
+        order = ServeNotice(**self.step(f"notice-{kind}"), kind=kind, working_days=within, **told)
+        served: NoticeServed = await self.ask(
+            Notices.serve_notice, order, f"Serve the {kind} notice", awaiting=Awaiting.DELIVERY
+        )
+        self._lines.append(served.line)
+        self._notices.append(
+            NoticeShown(notice_no=served.notice_no, kind=kind, served_at=served.line.at, sha256=served.sha256)
+        )
+        return served
+
+    async def tell_other_cases(self, *, own: bool = False) -> None:
+        """Let the agent's other open cases know that its account is closed (7.2); with `own`, this too."""
+        asked = OthersOpen(case_no=self.opened.case_no, own=own)
+        others: list[str] = await self.ask(Cases.others_open, asked, "Find the agent's other open cases")
+        for other in others:
+            try:
+                await workflow.get_external_workflow_handle(other).signal(
+                    "account_closed", AccountClosed(in_case=self.opened.case_no)
+                )
+            except FailureError:
+                continue  # it has ended meanwhile
+
+    async def add_line(self, step: str, by: str, text: str) -> None:
+        """Put a fact of the story on record that changes nothing else."""
+        await self.do(Cases.add_line, AddLine(**self.step(step, by), text=text), text)
+
+    def step(self, step: str, by: str = SYSTEM) -> dict[str, Any]:
+        """What every step is told: the case, its own name, the time, and who does it."""
+        return {"case_no": self.opened.case_no, "step": step, "at": workflow.now(), "by": by}
+
+    async def do(self, step: Callable[[Any, S], D], order: S, summary: str) -> D:
+        """Do a step on record, and add its line to the story. Raises `Refused`."""
+        done: D = await self.ask(step, order, summary)
+        self._lines.append(done.line)
+        return done
+
+    async def ask(
+        self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None = None
+    ) -> Any:
+        """Do a step, and leave its line to the caller. Raises `Refused`."""
+        summary = plain(summary[:_SUMMARY])
+        try:
+            return await workflow.execute_local_activity_method(step, order, summary=summary, **_ON_THE_SPOT)
+        except (ActivityError, ApplicationError) as error:
+            self._raise_if_refused(error)
+        return await self._ask_patiently(step, order, summary, awaiting)
+
+    async def _ask_patiently(
+        self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None
+    ) -> Any:
+        """With `awaiting`, an officer is asked to help, and may end the case instead of waiting."""
+        doing = workflow.start_activity_method(step, order, summary=summary, **_PATIENTLY)
+        if awaiting:
+            self._awaiting.add(awaiting)
+            self._show()
+            await workflow.wait_condition(lambda: doing.done() or self.left() is not None)
+            self._awaiting.discard(awaiting)
+            if not doing.done() and (why := self.left()):
+                doing.cancel()
+                raise why
+        try:
+            return await doing
+        except ActivityError as error:
+            self._raise_if_refused(error)
+            raise
+
+    @staticmethod
+    def _raise_if_refused(error: ActivityError | ApplicationError) -> None:
+        # The failure of a local activity comes bare, that of another one inside an ActivityError.
+        cause = error.cause if isinstance(error, ActivityError) else error
+        if isinstance(cause, ApplicationError) and cause.type == "Refused":
+            raise Refused(cause.message) from error
+
+    # Facts from other systems: signals
+
+    @workflow.signal(
+        dynamic=True,
+        description="report_received, payment_received, rectification_reported, customer_confirmed; one JSON "
+        "object each",
+    )
+    async def signal(self, name: str, args: Sequence[RawValue]) -> None:
+        """Every signal comes in by this one door, so that none is lost.
+
+        A handler with a typed argument would drop a signal that doesn't decode, telling nobody, and one with
+        an argument too many would stop the case. Here, what isn't understood ends in the story, awaiting an
+        officer.
+        """
+        try:
+            take, message = self._understood(name, args)
+            await take(message)
+        except ApplicationError as error:
+            await self._refuse(name, error.message)
+        else:
+            self._heard()
+
+    def _understood(
+        self, name: str, args: Sequence[RawValue]
+    ) -> tuple[Callable[[Any], Awaitable[None]], Any]:
+        if name not in self._signals:
+            raise Refused(f"no such signal here; known are {', '.join(self._signals)}")
+        model, take = self._signals[name]
+        if len(args) > 1:
+            raise Refused("one JSON object is expected")
+        try:
+            content = workflow.payload_converter().from_payload(args[0].payload) if args else None
+            return take, model.model_validate({} if content is None else content)
+        except ValidationError as error:
+            raise Refused(faults(error)) from error
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise Refused(f"not readable: {error}") from error
+
+    def _heard(self) -> None:
+        """A message was understood: one that was refused before it needs no officer any more."""
+        if Awaiting.REFUSED_MESSAGE in self._awaiting:
+            self._awaiting.discard(Awaiting.REFUSED_MESSAGE)
+            self._show()
+        workflow.set_current_details(markdown(self.story()))
+
+    async def _refuse(self, name: str, why: str) -> None:
+        await self.is_open()
+        self._unheard += 1
+        self._awaiting.add(Awaiting.REFUSED_MESSAGE)
+        text = f"Signal {name[:100]} refused: {why[:500]}"
+        await self.add_line(f"refused-{self._unheard}", SYSTEM, text)
+        self._show()
+
+    async def is_open(self) -> None:
+        """Wait until the case has a number, so that what came in can be put on record."""
+        await workflow.wait_condition(lambda: self._opened is not None)
+
+    # Officers' commands
+
+    def may_command(self, message: Message | None) -> None:
+        """Refuse a command without content (a `null` decodes as None), or before the case is open."""
+        if message is None:
+            raise Refused("the command is empty: one JSON object is expected")
+        _ = self.opened
+
+    def answer(self, text: str) -> Answer:
+        """The answer to an officer's command."""
+        self._heard()
+        return Answer(text=f"{self.opened.case_no}: {text}")
+
+    # What people see
+
+    def filings(self) -> tuple[FilingShown, ...]:
+        """The filings, where there are any (1.6)."""
+        return ()
+
+    @workflow.query
+    def story(self) -> Story:
+        """All that can be said of the case."""
+        info = workflow.info()
+        opened = self._opened
+        return Story(
+            workflow_id=info.workflow_id,
+            kind=self.kind,
+            number=opened.number if opened else info.workflow_id.removeprefix(f"{self.kind}-"),
+            case_no=opened.case_no if opened else "",
+            customer=opened.customer if opened else "",
+            agent_id=opened.agent_id if opened else "",
+            agent_name=opened.agent_name if opened else "",
+            stage=self._stage,
+            deadline=self._limit,
+            awaiting=tuple(sorted(self._awaiting)),
+            offence=self._offence,
+            balance=self._balance,
+            notices=tuple(self._notices),
+            filings=self.filings(),
+            lines=tuple(self._lines),
+        )
+
+    def _show(self) -> None:
+        """Bring the search attributes and current details up to date; what is unchanged costs no event."""
+        opened = self._opened
+        now: dict[str, Any] = {
+            attributes.CASE_NO.name: opened and opened.case_no,
+            attributes.AGENT.name: opened and opened.agent_id,
+            attributes.NUMBER.name: opened and opened.number,
+            attributes.STAGE.name: self._stage.value if opened or self._stage.ended else None,
+            attributes.DEADLINE.name: self._limit and self._limit.at,
+            attributes.FINE_YUAN.name: int(self._balance.fine) if self._offence else None,
+            attributes.OFFENCE.name: self._offence,
+            attributes.AWAITING.name: sorted(a.value for a in self._awaiting) or None,
+        }
+        changed = [key for key in attributes.ALL if now[key.name] != self._shown[key.name]]
+        if changed:
+            workflow.upsert_search_attributes(
+                [
+                    key.value_unset() if now[key.name] is None else key.value_set(now[key.name])
+                    for key in changed
+                ]
+            )
+            self._shown = now
+        workflow.set_current_details(markdown(self.story()))

@@ -1,0 +1,157 @@
+"""Rulebook 1.6: serious circumstances (情节严重) of a fraud, an officer's finding that another one approves.
+
+A proceeding of its own beside the case: it can come while the case is open, and until the account has been
+reopened after it.
+"""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.accounts import Accounts, CloseAccount
+    from activities.cases import Cases, FindCase
+    from activities.filings import Filings, FilingShown, MoveFiling, PrepareFilings
+    from activities.numbers import Numbers, ReclaimNumbers
+    from activities.step import Refused, Serious
+    from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, Stage
+    from workflows.messages import (
+        Answer,
+        Approve,
+        FilingReported,
+        Message,
+        Reject,
+        SeriousEnded,
+        SeriousProposed,
+    )
+    from workflows.proceeding import Proceeding
+
+
+@workflow.defn
+class SeriousCircumstances(Proceeding):
+    """The finding that the circumstances of one fraud case are serious, to the last filing."""
+
+    kind = Kind.FRAUD
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._serious: Serious | None = None
+        self._rejected = self._deciding = False
+        self._filings: dict[str, FilingShown] = {}
+
+    @workflow.run
+    async def run(self, proposed: SeriousProposed) -> SeriousEnded:
+        """Clause 1.6, top to bottom. Raises `Refused` where the case can't be found serious (any more)."""
+        self._proposed = proposed
+        self._opened = await self.ask(Cases.find_case, FindCase(case_no=proposed.case_no), "Find the case")
+        text = f"Circumstances found serious: {proposed.reasons}"
+        await self.add_line(self._own("proposed"), proposed.officer, text)
+
+        # A second officer approves, or rejects.
+        self._stage = Stage.APPROVAL
+        self._awaiting.add(Awaiting.APPROVAL)
+        self._show()
+        await workflow.wait_condition(lambda: bool(self._serious or self._rejected))
+        self._awaiting.discard(Awaiting.APPROVAL)
+        if self._serious is None:
+            return await self._end(Stage.REJECTED)
+
+        # The account is permanently closed, the qualification cancelled (on approval, see `approve`);
+        # every number under the account is reclaimed; the agent's open cases know.
+        self._stage = Stage.CLOSURE
+        reclaim = ReclaimNumbers(**self.step(self._own("reclaim"), self._serious.approved_by))
+        await self.do(Numbers.reclaim_numbers, reclaim, "Reclaim every number")
+        await self.tell_other_cases(own=True)
+        await self.serve(NoticeKind.PERMANENT_CLOSURE, serious=self._serious)
+
+        # Put on record with the operators and MIIT, announced, submitted to the judicial organs.
+        self._stage = Stage.FILING
+        prepare = PrepareFilings(**self.step("filings"), serious=self._serious)
+        prepared = await self.do(Filings.prepare_filings, prepare, "Prepare the filings")
+        self._filings = {filing.filing_no: filing for filing in prepared.filings}
+        self._awaiting.add(Awaiting.FILING)
+        self._show()
+        await workflow.wait_condition(lambda: all(f.status.done for f in self._filings.values()))
+        self._awaiting.discard(Awaiting.FILING)
+        return await self._end(Stage.CLOSED_FOR_GOOD)
+
+    async def _end(self, outcome: Stage) -> SeriousEnded:
+        self._stage = outcome
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        self._show()
+        return SeriousEnded(case_no=self.opened.case_no, outcome=outcome)
+
+    def _own(self, step: str) -> str:
+        """The key of a step that a case may have to take again: a finding may come after a rejected one."""
+        return f"serious-{workflow.info().run_id}-{step}"
+
+    def filings(self) -> tuple[FilingShown, ...]:
+        """The filings, once they are prepared."""
+        return tuple(self._filings.values())
+
+    @workflow.update
+    async def approve(self, approval: Approve) -> Answer:
+        """Approve the finding: the account is closed for good, its qualification cancelled."""
+        self._deciding = True
+        try:
+            close = CloseAccount(**self.step(self._own("close"), approval.officer))
+            await self.do(Accounts.close_account, close, "Close the account for good")
+        finally:
+            self._deciding = False
+        self._serious = Serious(
+            reasons=self._proposed.reasons,
+            evidence=self._proposed.evidence,
+            proposed_by=self._proposed.officer,
+            approved_by=approval.officer,
+        )
+        return self.answer("approved: the account is closed for good")
+
+    @approve.validator
+    def _may_approve(self, approval: Approve) -> None:
+        self._may_decide(approval)
+        if approval.officer == self._proposed.officer:
+            raise Refused(f"{approval.officer} proposed it: another officer has to approve")
+
+    @workflow.update
+    async def reject(self, rejection: Reject) -> Answer:
+        """Reject the finding: the case goes on as if it had not been made."""
+        self._deciding = True
+        text = f"Serious circumstances rejected: {rejection.reason}"
+        await self.add_line(self._own("rejected"), rejection.officer, text)
+        self._deciding, self._rejected = False, True
+        return self.answer("rejected: the case goes on as before")
+
+    @reject.validator
+    def _may_reject(self, rejection: Reject) -> None:
+        self._may_decide(rejection)
+        if rejection.officer == self._proposed.officer:
+            raise Refused(f"{rejection.officer} proposed it: another officer has to decide")
+
+    def _may_decide(self, message: Message) -> None:
+        self.may_command(message)
+        if self._stage is not Stage.APPROVAL or self._serious or self._rejected:
+            raise Refused("it is decided already")
+        if self._deciding:
+            raise Refused("another officer is deciding at this moment")
+
+    @workflow.update
+    async def filing(self, report: FilingReported) -> Answer:
+        """Say what became of a filing; one that was refused comes back to be submitted again."""
+        update = workflow.current_update_info()
+        assert update
+        order = MoveFiling(
+            **self.step(f"filing-{update.id}", report.officer),
+            filing_no=report.filing_no,
+            status=report.status,
+            reason=report.reason,
+        )
+        moved = await self.do(Filings.move_filing, order, f"Filing {report.filing_no} {report.status}")
+        self._filings[report.filing_no] = moved.filing
+        left = sum(not filing.status.done for filing in self._filings.values())
+        return self.answer(f"filing {report.filing_no} is {report.status}; {left} left to do")
+
+    @filing.validator
+    def _may_file(self, report: FilingReported) -> None:
+        self.may_command(report)
+        if self._stage is not Stage.FILING:
+            raise Refused(f"there are no filings to move: the case is in stage {self._stage}")
+        if report.status in (FilingStatus.REFUSED, FilingStatus.WAIVED) and not report.reason:
+            raise Refused(f"a filing that is {report.status} needs a reason")
