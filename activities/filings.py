@@ -100,7 +100,7 @@ class Filings:
                 self._write(session, case, filing, concerned, order)
                 filing.status, filing.since = FilingStatus.PREPARED, order.at
                 session.add(filing)
-                filings.append(_shown(filing))
+                filings.append(shown(filing))
             text = f"{len(filings)} filings prepared: {', '.join(f.recipient for f in filings)}"
             prepared = FilingsPrepared(line=audit.line(order.at, order.by, text), filings=tuple(filings))
             return audit.record(session, order.case_no, order.step, prepared)
@@ -119,7 +119,7 @@ class Filings:
             filing.status, filing.reason, filing.since = order.status, order.reason or None, order.at
             why = f" ({order.reason})" if order.reason else ""
             text = f"Filing {filing.filing_no} to {filing.recipient} {order.status}{why}"
-            moved = FilingMoved(line=audit.line(order.at, order.by, text), filing=_shown(filing))
+            moved = FilingMoved(line=audit.line(order.at, order.by, text), filing=shown(filing))
             return audit.record(session, order.case_no, order.step, moved)
 
     def _write(
@@ -173,7 +173,8 @@ def _evidence(row: ReportRow) -> dict[str, Any]:
     return {"key": report.key, "facts": report.facts, "sha256": sha256}
 
 
-def _shown(filing: Filing) -> FilingShown:
+def shown(filing: Filing) -> FilingShown:
+    """A filing as the story has it."""
     return FilingShown(
         filing_no=filing.filing_no,
         kind=filing.kind,

@@ -2,9 +2,10 @@
 
 from sqlalchemy import select
 
+from activities.filings import shown
 from activities.fines import balance
 from registry import audit
-from registry.models import Case, Fine, Notice, Number
+from registry.models import Case, Filing, Fine, Notice, Number
 from registry.session import Sessions
 from starter.settings import Refused
 from workflows.messages import NoticeShown, Story
@@ -26,8 +27,13 @@ def story(on_record: Sessions, named: str) -> Story:
         )
         if case is None or case.outcome is None:
             raise Refused(f"no case {named}, neither with Temporal nor in the registry")
-        notices = session.scalars(select(Notice).where(Notice.case_no == case.case_no))
+        notices = session.scalars(
+            select(Notice).where(Notice.case_no == case.case_no).order_by(Notice.notice_no)
+        )
         fine = session.scalar(select(Fine).where(Fine.case_no == case.case_no).order_by(Fine.id.desc()))
+        filings = session.scalars(
+            select(Filing).where(Filing.case_no == case.case_no).order_by(Filing.filing_no)
+        )
         return Story(
             workflow_id=case.workflow_id,
             kind=case.kind,
@@ -44,5 +50,6 @@ def story(on_record: Sessions, named: str) -> Story:
                 for n in notices
                 if n.served_at
             ),
+            filings=tuple(map(shown, filings)),
             lines=tuple(audit.trail(session, case.case_no)),
         )

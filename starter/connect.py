@@ -6,7 +6,15 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.client import Client
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
+    ScheduleRange,
+    ScheduleSpec,
+)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
@@ -14,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from registry import session
 from starter.settings import Settings, Unreachable
 from workflows import attributes
+from workflows.daily import DailyRound
 
 
 async def temporal(settings: Settings) -> Client:
@@ -81,3 +90,18 @@ async def register_attributes(client: Client) -> None:
                 ) from error
         await asyncio.sleep(0.1)
     raise Unreachable(f"namespace {client.namespace} does not take search attributes {', '.join(missing)}")
+
+
+async def schedule_daily_round(client: Client, task_queue: str) -> None:
+    """See to it that the daily round is made once, at 0:30 in Shanghai, however many workers there are."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(DailyRound.run, id="daily-round", task_queue=task_queue),
+        spec=ScheduleSpec(
+            calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0)], minute=[ScheduleRange(30)])],
+            time_zone_name="Asia/Shanghai",
+        ),
+    )
+    try:
+        await client.create_schedule("daily-round", schedule)
+    except ScheduleAlreadyRunningError:
+        return

@@ -19,23 +19,38 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from rulebook.money import Balance, yuan
-from rulebook.vocabulary import Awaiting, Kind, Number400, Stage, workflow_id
+from rulebook.vocabulary import Awaiting, Kind, Number400, Stage, workflow_id, written
 from rulebook.working_days import Deadline
 from starter.reports import CLAUSES
 from starter.settings import Refused, Unreachable
 from workflows import attributes
-from workflows.after_case import LatePayment
-from workflows.messages import Answer, LatePaymentStart, Message, PaymentReceived, Story, faults
+from workflows.after_case import AfterCase, LatePayment
+from workflows.daily import RenewalDue
+from workflows.messages import (
+    Answer,
+    LatePaymentStart,
+    Message,
+    OfficerAct,
+    PaymentReceived,
+    Renewed,
+    SeriousProposed,
+    Story,
+    faults,
+)
+from workflows.serious import SeriousCircumstances
+from workflows.story import plain
 
 M = TypeVar("M", bound=BaseModel)
 
 _ANSWER_WITHIN = 20  # seconds
 _CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")
+SERIOUS = "serious-"
 _CASE_TYPES = f"WorkflowType IN ({', '.join(repr(clause.__name__) for clause in CLAUSES.values())})"
+_LISTED = [*(clause.__name__ for clause in CLAUSES.values()), SeriousCircumstances.__name__]
 
 
 class NotKept(Refused):
@@ -49,6 +64,7 @@ class Case(NamedTuple):
     run_id: str
     case_no: str
     stage: str
+    awaiting: tuple[Awaiting, ...]
     open: bool
 
 
@@ -88,7 +104,9 @@ async def find(client: Client, named: str) -> Case:
     none, `Refused` where more than one is meant.
     """
     if _CASE_NO.fullmatch(named.upper()):
-        async for execution in client.list_workflows(f"CaseNo = '{named.upper()}'", limit=1):
+        async for execution in client.list_workflows(
+            f"CaseNo = '{named.upper()}' AND {_CASE_TYPES}", limit=1
+        ):
             return _case(execution)
         raise NotKept(f"Temporal has no case {named.upper()}")
     ids = _workflow_ids(named)
@@ -105,7 +123,7 @@ def _workflow_ids(named: str) -> list[str]:
     try:
         number = TypeAdapter[str](Number400).validate_python(named)
     except ValidationError:
-        if not any(named.startswith(f"{kind}-") for kind in Kind):
+        if not named.startswith((*(f"{kind}-" for kind in Kind), SERIOUS)):
             raise Refused(
                 f"{named!r} names no case: give a case number (SS-2026-00042), "
                 "a workflow id (secondary-sale-4008001234) or a 400 number"
@@ -130,6 +148,7 @@ def _case(execution: WorkflowExecution) -> Case:
         run_id=execution.run_id,
         case_no=shown.get(attributes.CASE_NO) or "",
         stage=shown.get(attributes.STAGE) or "",
+        awaiting=tuple(Awaiting(a) for a in shown.get(attributes.AWAITING) or ()),
         open=execution.status is WorkflowExecutionStatus.RUNNING,
     )
 
@@ -151,6 +170,23 @@ async def story(client: Client, case: Case) -> Story:
         why = "no worker answers: start one with `enforce up` or `enforce worker`"
         raise Unreachable(f"{case.workflow_id}: {why}") from error
     return told
+
+
+async def whole_story(client: Client, case: Case) -> Story:
+    """The story of a case, with that of the proceeding about its serious circumstances if there is one."""
+    told = await story(client, case)
+    proceeding = await beside(client, case.case_no) if told.kind is Kind.FRAUD else None
+    if proceeding is None:
+        return told
+    more = await story(client, proceeding)
+    return told.model_copy(
+        update={
+            "awaiting": tuple(sorted({*told.awaiting, *more.awaiting})),
+            "notices": (*told.notices, *more.notices),
+            "filings": more.filings,
+            "lines": tuple(sorted((*told.lines, *more.lines), key=lambda line: line.at)),
+        }
+    )
 
 
 async def story_when(client: Client, case_id: str, holds: Callable[[Story], bool]) -> Story:
@@ -200,27 +236,125 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
             return await act(client, case, "paid", payment)
         except Ended:
             pass
-    try:
-        late: Balance = await asyncio.wait_for(
-            client.execute_workflow(
-                LatePayment.run,
-                LatePaymentStart(case_no=case.case_no, payment=payment),
-                id=f"late-payment-{payment.reference}",
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                task_queue=task_queue,
-                static_summary=f"{yuan(payment.amount)} for {case.case_no}, which has ended",
-            ),
-            _ANSWER_WITHIN,
-        )
-    except WorkflowFailureError as error:
-        failed = error.cause.cause if isinstance(error.cause, ActivityError) else error.cause
-        raise Refused(f"{case.case_no}: {getattr(failed, 'message', failed)}") from error
-    except TimeoutError as error:
-        raise Unreachable(
-            f"{case.case_no}: handed over, but no worker is there to record it; it will be when one is back"
-        ) from error
+    late: Balance = await _carry_out(
+        client,
+        task_queue,
+        LatePayment.run,
+        LatePaymentStart(case_no=case.case_no, payment=payment),
+        f"late-payment-{payment.reference}",
+        f"{yuan(payment.amount)} for {case.case_no}, which has ended",
+    )
     stands = f"{yuan(late.due)} still due" if late.due else f"{yuan(late.owed_back)} owed back"
     return f"{case.case_no}: {yuan(payment.amount)} counted; the case has ended, {stands}"
+
+
+async def after(client: Client, task_queue: str, act: OfficerAct) -> str:
+    """Carry out an officer's act on a case that has ended (1.4); returns the answer."""
+    summary = f"{act.act} after {act.case_no}, by {act.officer}"
+    answer: Answer = await _carry_out(
+        client, task_queue, AfterCase.run, act, f"{act.act}-{act.case_no}", summary
+    )
+    return f"{act.case_no}: {answer.text}"
+
+
+async def _carry_out(
+    client: Client, task_queue: str, run: Callable[..., Any], what: Message, act_id: str, summary: str
+) -> Any:
+    """Run a short workflow to its end; asked for twice at once, it runs once."""
+    running = client.execute_workflow(
+        run,
+        what,
+        id=act_id,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        task_queue=task_queue,
+        static_summary=plain(summary[:100]),
+    )
+    try:
+        return await asyncio.wait_for(running, _ANSWER_WITHIN)
+    except WorkflowFailureError as error:
+        failed = error.cause.cause if isinstance(error.cause, ActivityError) else error.cause
+        raise Refused(str(getattr(failed, "message", failed))) from error
+    except TimeoutError as error:
+        raise Unreachable(
+            f"{act_id}: handed over, but no worker is there to carry it out; it will be when one is back"
+        ) from error
+
+
+async def propose_serious(client: Client, task_queue: str, proposed: SeriousProposed) -> str:
+    """Begin the proceeding that finds the circumstances of a fraud serious (1.6); returns the answer."""
+    case_id = f"{SERIOUS}{proposed.case_no}"
+    try:
+        await client.start_workflow(
+            SeriousCircumstances.run,
+            proposed,
+            id=case_id,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            task_queue=task_queue,
+            static_summary=f"情节严重 · serious circumstances · {proposed.case_no}",
+        )
+    except WorkflowAlreadyStartedError as error:
+        raise Refused(f"{proposed.case_no}: serious circumstances are proposed already") from error
+    proceeding = client.get_workflow_handle(case_id)
+    told = await _told_or_failed(client, proceeding)
+    return f"{proposed.case_no}: proposed; it awaits {', '.join(told.awaiting)} by another officer"
+
+
+async def _told_or_failed(client: Client, proceeding: WorkflowHandle[Any, Any]) -> Story:
+    failing = asyncio.create_task(proceeding.result())
+    telling = asyncio.create_task(
+        story_when(client, proceeding.id, lambda told: bool(told.awaiting or told.stage.ended))
+    )
+    await asyncio.wait([failing, telling], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if failing.done():
+            failing.result()
+        return await telling
+    except WorkflowFailureError as error:
+        raise Refused(getattr(error.cause, "message", str(error.cause))) from error
+    finally:
+        failing.cancel()
+        telling.cancel()
+
+
+async def beside(client: Client, case_no: str) -> Case | None:
+    """The proceeding about the serious circumstances of a case, if there is one."""
+    return await _described(client, f"{SERIOUS}{case_no}")
+
+
+async def serious(client: Client, case: Case) -> Case:
+    """The proceeding about the serious circumstances of a case. Raises `Refused` where there is none."""
+    found = await beside(client, case.case_no)
+    if found is None:
+        raise Refused(f"{case.case_no}: serious circumstances are not proposed; see `enforce serious`")
+    return found
+
+
+class Waiting(BaseModel):
+    """A renewal that waits for an officer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: str
+    due: date
+
+
+_RENEWALS = f"WorkflowType = '{RenewalDue.__name__}' AND ExecutionStatus = 'Running'"
+
+
+async def renewals(client: Client) -> list[Waiting]:
+    """The renewals of direct service that wait for an officer, the most urgent first (3.3)."""
+    waiting = []
+    async for execution in client.list_workflows(_RENEWALS):
+        _, number, due = execution.id.split("-", 2)
+        waiting.append(Waiting(number=number, due=date.fromisoformat(due)))
+    return sorted(waiting, key=lambda renewal: (renewal.due, renewal.number))
+
+
+async def renew(client: Client, number: str, message: Renewed) -> str:
+    """Record that a number in direct service was renewed (3.3); returns the answer."""
+    async for execution in client.list_workflows(f"{_RENEWALS} AND Number = '{number}'", limit=1):
+        return await act(client, _case(execution), "renewed", message)
+    raise Refused(f"no renewal of {written(number)} is waiting; `enforce renewals` lists those that are")
 
 
 class Filter(BaseModel):
@@ -238,8 +372,8 @@ class Filter(BaseModel):
 
     def query(self) -> str:
         """The filter in Temporal's language for visibility, which the Web UI takes too."""
-        types = f"WorkflowType = '{CLAUSES[self.kind].__name__}'" if self.kind else _CASE_TYPES
-        wanted = [types]
+        types = [CLAUSES[self.kind].__name__] if self.kind else _LISTED
+        wanted = [f"WorkflowType IN ({', '.join(map(repr, types))})"]
         if self.ended is not None:
             wanted.append(f"ExecutionStatus {'!=' if self.ended else '='} 'Running'")
         for key, value in (
@@ -274,13 +408,13 @@ async def cases(client: Client, which: Filter, limit: int) -> tuple[list[Entry],
 
 def _entry(execution: WorkflowExecution) -> Entry:
     shown = execution.typed_search_attributes
-    kind, number = execution.id.rsplit("-", 1)
+    kind, _, number = execution.id.rpartition("-")
     return Entry(
         workflow_id=execution.id,
         run_id=execution.run_id,
         case_no=shown.get(attributes.CASE_NO),
-        kind=Kind(kind),
-        number=number,
+        kind=Kind(kind) if kind in set(Kind) else Kind.FRAUD,
+        number=shown.get(attributes.NUMBER) or number,
         agent=shown.get(attributes.AGENT),
         stage=Stage(stage) if (stage := shown.get(attributes.STAGE)) else None,
         deadline=shown.get(attributes.DEADLINE),

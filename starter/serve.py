@@ -18,6 +18,7 @@ async def cases(settings: Settings) -> AsyncIterator[Client]:
     """Serve the cases of the servers that the settings name, until the context ends. Raises `Unreachable`."""
     client = await connect.temporal(settings)
     await connect.register_attributes(client)
+    await connect.schedule_daily_round(client, settings.task_queue)
     connect.registry(settings).dispose()
     channel = Outbox(settings.outbox_folder)
     async with serving(client, settings.task_queue, settings.registry_url(), channel, settings.sender):

@@ -93,13 +93,15 @@ async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
     try:
         found = await desk.find(client, named)
         if found.open or not found.case_no:
-            return await desk.story(client, found)
+            return await desk.whole_story(client, found)
         named = found.case_no
     except desk.NotKept:
         pass
     from starter import archive, connect
 
-    return archive.story(connect.on_record(settings), named)
+    told = archive.story(connect.on_record(settings), named)
+    proceeding = await desk.beside(client, told.case_no)
+    return told if proceeding is None else told.model_copy(update={"awaiting": proceeding.awaiting})
 
 
 def cases(

@@ -36,7 +36,7 @@ def rectified(
     from workflows.messages import RectificationReported
 
     said = desk.understood(RectificationReported, by=officer, statement=statement)
-    _tell(named, lambda client, case: desk.act(client, case, "rectified", said), as_json)
+    tell(named, lambda client, case: desk.act(client, case, "rectified", said), as_json)
 
 
 def verify(
@@ -60,7 +60,7 @@ def verify(
     if passed is None:
         raise Refused("what was found? Say --pass or --fail")
     said = desk.understood(Verify, officer=officer, passed=passed, reason=reason)
-    _tell(named, lambda client, case: desk.act(client, case, "verify", said), as_json)
+    tell(named, lambda client, case: desk.act(client, case, "verify", said), as_json)
 
 
 def paid(
@@ -81,7 +81,7 @@ def paid(
     from workflows.messages import PaymentReceived
 
     said = desk.understood(PaymentReceived, by=officer, reference=reference, amount=amount)
-    _tell(named, lambda client, case: desk.pay(client, Settings().task_queue, case, said), as_json)
+    tell(named, lambda client, case: desk.pay(client, Settings().task_queue, case, said), as_json)
 
 
 def extend(
@@ -101,7 +101,7 @@ def extend(
     from workflows.messages import Extend
 
     said = desk.understood(Extend, officer=officer, working_days=days, reason=reason)
-    _tell(named, lambda client, case: desk.act(client, case, "extend", said), as_json)
+    tell(named, lambda client, case: desk.act(client, case, "extend", said), as_json)
 
 
 def dismiss(
@@ -120,10 +120,10 @@ def dismiss(
     from workflows.messages import Dismiss
 
     said = desk.understood(Dismiss, officer=officer, reason=reason)
-    _tell(named, lambda client, case: desk.act(client, case, "dismiss", said), as_json)
+    tell(named, lambda client, case: desk.act(client, case, "dismiss", said), as_json)
 
 
-def _tell(named: str, do: "Callable[[Client, Case], Awaitable[str]]", as_json: bool) -> None:
+def tell(named: str, do: "Callable[[Client, Case], Awaitable[str]]", as_json: bool) -> None:
     """Carry a command out on the case of that name, and print its answer."""
     from starter import connect, desk
     from starter.cli import show

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from rulebook.money import yuan
 from rulebook.vocabulary import SHANGHAI, Awaiting, Stage, one_line, written
-from starter.desk import Entry
+from starter.agents import AgentView
+from starter.desk import Entry, Waiting
 from starter.monitor import Taken, refused_file
 from workflows.messages import Story
 
@@ -23,12 +24,17 @@ _COLOURS = {
     Stage.RECTIFIED: "green",
     Stage.SETTLED: "green",
     Stage.SHUT_DOWN: "red",
+    Stage.TAKEN_BACK: "red",
+    Stage.CLOSED_FOR_GOOD: "red",
+    Stage.OVERTAKEN: "magenta",
     Stage.DISMISSED: "cyan",
     Stage.ALREADY_HANDLED: "dim",
 }
 _WIDE = 110  # columns
 _NEXT = {
     Awaiting.VERIFICATION: 'enforce verify {number} --pass   (or --fail --reason "...")',
+    Awaiting.APPROVAL: "enforce approve {number}   (or reject; by another officer than the one who proposed)",
+    Awaiting.FILING: "enforce filing FILING submitted   (or acknowledged, refused, waived)",
     Awaiting.DELIVERY: "enforce case {number} --web   (the pending activity says why it is not delivered)",
     Awaiting.REFUSED_MESSAGE: "a message was refused, see above: send it again as it should be",
 }
@@ -165,8 +171,55 @@ def story(told: Story) -> None:
     parts: list[Any] = [_facts(facts), "", timeline, ""]
     if told.notices:
         parts += [notices, ""]
+    if told.filings:
+        filings = rows(
+            table("filing", "recipient", "status", "reason", "sha256"),
+            ((f.filing_no, f.recipient, f.status, outside(f.reason), f.sha256[:16]) for f in told.filings),
+        )
+        parts += [filings, ""]
     parts += [f"next: {_NEXT[what].format(number=told.number)}" for what in told.awaiting]
     console().print(Group(*parts))
+
+
+def agent(seen: AgentView) -> None:
+    """Print an agent as it stands."""
+    facts: dict[str, str | Text] = {
+        "agent": f"{outside(seen.agent_id)}   {outside(seen.name)}",
+        "account": seen.account + (f", by case {seen.by_case}" if seen.by_case else ""),
+        "qualification": "stands" if seen.qualified else Text("cancelled", "red"),
+        "numbers": "; ".join(f"{count} {what}" for what, count in sorted(seen.numbers.items())) or "none",
+        "offences": "; ".join(f"{count} {kind.label}" for kind, count in seen.offences.items()) or "none",
+        "debt": yuan(seen.debt),
+    }
+    parts: list[Any] = [_facts(facts), ""]
+    if seen.cases:
+        cases: Iterable[Sequence[str | Text]] = (
+            (
+                c.case_no,
+                written(c.number),
+                c.kind,
+                when(c.opened_at),
+                stage(c.outcome) if c.outcome else Text("open", "yellow"),
+                str(c.offence or ""),
+                *map(amount, (c.fine, c.paid, c.due)),
+            )
+            for c in seen.cases
+        )
+        headings = ("case", "number", "kind", "opened", "outcome", "offence", "fine", "paid", "due")
+        parts += [rows(table(*headings), cases), ""]
+    if seen.quarantine:
+        resting = ((written(n.number), str(n.until)) for n in seen.quarantine)
+        parts.append(rows(table("in quarantine", "until"), resting))
+    console().print(Group(*parts))
+
+
+def renewals(waiting: Sequence[Waiting]) -> None:
+    """Print the renewals that wait for an officer."""
+    drawn = rows(
+        table("number", "renew by", "next"),
+        ((written(w.number), str(w.due), f"enforce renewed {w.number} --until DATE") for w in waiting),
+    )
+    console().print(drawn if waiting else "no renewal is waiting")
 
 
 def taken(feed: Path, what: Taken) -> None:

@@ -209,8 +209,11 @@ async def test_a_case_opens_in_the_web_ui(world: World, enforce: Enforce) -> Non
     assert shown.out.strip() == f"http://web.example/namespaces/default/workflows/{case.id}/{run_id}/timeline"
 
 
-HEADING = "agent_id,agent_name,contact,email,phone,number,customer,certificate,operator\n"
-ROW = "{agent},甲代理,王芳,a@agent.example,13800000000,{number},乙客户,91310000MA1FL0000X,中国电信\n"
+HEADING = "agent_id,agent_name,contact,email,phone,number,customer,customer_email,certificate,operator,renewal_due\n"
+ROW = (
+    "{agent},甲代理,王芳,a@agent.example,13800000000,{number},乙客户,b@customer.example,"
+    "91310000MA1FL0000X,中国电信,2027-03-31\n"
+)
 
 
 async def test_a_registry_file_is_loaded_as_a_whole_or_not_at_all(
@@ -266,4 +269,4 @@ def test_the_shell_completes_commands_and_their_words() -> None:
         "COMP_CWORD": "3",
     }
     done = subprocess.run([ENFORCE], env=completing, capture_output=True, text=True, check=False)
-    assert set(done.stdout.split()) == {"rectification", "rectified"}
+    assert set(done.stdout.split()) == {"rectification", "rectified", "rejected"}

@@ -18,8 +18,13 @@ ENDS = {
     "twice the fine": "settled +2,000.00 +2,500.00 +500.00",
     "a third time": "shut-down +3,000.00 +3,000.00",
     "No reaction, no payment": "shut-down +1,000.00 +1,000.00",
-    "the fine is void": "dismissed",
+    "finds no ground": "dismissed",
     "paid only after the shutdown": "shut-down +1,000.00 +600.00 +400.00",
+    "paid in time, then": "settled +30,000.00 +30,000.00",
+    "found serious by two officers": "closed-for-good +30,000.00 +30,000.00",
+    "other case ends with that": "overtaken",
+    "on the last day, and": "rectified",
+    "taken back into": "taken-back",
 }
 
 
@@ -41,6 +46,6 @@ def test_every_violation_of_the_demo_ends_as_the_rulebook_says(played: str, what
 
 
 def test_the_demo_says_what_it_set_aside_and_where_to_look(played: str) -> None:
-    assert "15 reports handed to their cases, 0 handled before, 3 set aside" in played
+    assert "20 reports handed to their cases, 0 handled before, 3 set aside" in played
     assert "number 400-800-0000 is not in the registry" in played
     assert re.search(r"Web UI +http://127.0.0.1:\d+", played)

@@ -1,0 +1,328 @@
+"""The fates of the demo's violations: what agents and officers do in each, as one reads it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
+
+from temporalio.client import Client
+
+from registry.session import Sessions
+from rulebook.vocabulary import SHANGHAI, Kind, Stage, workflow_id
+from starter import archive, desk
+from starter.virtual_time import VirtualTime
+from workflows.daily import DailyRound
+from workflows.messages import (
+    Approve,
+    Dismiss,
+    Extend,
+    FilingReported,
+    Message,
+    OfficerAct,
+    PaymentReceived,
+    RectificationReported,
+    Renewed,
+    SeriousProposed,
+    Story,
+    Verify,
+)
+
+OFFICER, SECOND_OFFICER = "李敏", "王静"
+
+
+class Played(NamedTuple):
+    """Where the demo plays."""
+
+    client: Client
+    time: VirtualTime
+    on_record: Sessions
+    task_queue: str
+
+
+class Violation:
+    """One violation of the feed, whose time and officer are played."""
+
+    def __init__(self, played: "Played", kind: Kind, number: str) -> None:
+        self.kind, self.number = kind, number
+        self.told: Story | None = None
+        self._played, self._id = played, workflow_id(kind, number)
+        self._client, self._time = played.client, played.time
+        self._payments = 0
+
+    async def look(self) -> Story:
+        """The case as it stands now."""
+        case = await self._case()
+        if case.open:
+            self.told = await desk.story_when(
+                self._client, self._id, lambda told: told.stage is not Stage.OPENING
+            )
+        else:
+            self.told = await asyncio.to_thread(archive.story, self._played.on_record, case.case_no)
+        return self.told
+
+    async def _case(self) -> desk.Case:
+        return await desk.find(self._client, self._id)
+
+    async def days(self, days: float) -> None:
+        """Let so many days pass."""
+        await self._time.forward(self._id, timedelta(days=days))
+        await self.look()
+
+    async def hours_before_deadline(self, hours: float) -> None:
+        """Let time pass until shortly before the deadline."""
+        told = await self.look()
+        if told.deadline:
+            await self._time.until(self._id, told.deadline.at - timedelta(hours=hours))
+        await self.look()
+
+    async def deadline_passes(self) -> None:
+        """Let the limit run out."""
+        await self.hours_before_deadline(-1)
+
+    async def rectified(self, statement: str) -> None:
+        """The agent reports rectification."""
+        await self._act("rectified", RectificationReported(by="agent", statement=statement))
+
+    async def verify(self, passed: bool, reason: str = "") -> None:
+        """The officer has checked it."""
+        await self._act("verify", Verify(officer=OFFICER, passed=passed, reason=reason))
+
+    async def extend(self, working_days: int, reason: str) -> None:
+        """The officer gives more time."""
+        await self._act("extend", Extend(officer=OFFICER, working_days=working_days, reason=reason))
+
+    async def dismiss(self, reason: str) -> None:
+        """The officer finds no ground."""
+        await self._act("dismiss", Dismiss(officer=OFFICER, reason=reason))
+
+    async def paid(self, amount: str) -> None:
+        """Money comes in."""
+        self._payments += 1
+        reference = f"ICBC-{self.number}-{self._payments}"
+        payment = desk.understood(PaymentReceived, reference=reference, amount=amount)
+        await desk.pay(self._client, self._played.task_queue, await self._case(), payment)
+        await self.look()
+
+    async def _act(self, command: str, message: Message) -> None:
+        await desk.act(self._client, await self._case(), command, message)
+        await self.look()
+
+    async def customer_confirms(self, statement: str) -> None:
+        """The customer says that it is served; another system passes it on as a signal."""
+        handle = self._client.get_workflow_handle(self._id)
+        await handle.signal("customer_confirmed", {"statement": statement})
+        await handle.result()
+        await self.look()
+
+    async def after(self, act: str) -> None:
+        """The officer reopens the account, or unfreezes the number."""
+        case = await self._case()
+        said = desk.understood(OfficerAct, case_no=case.case_no, act=act, officer=OFFICER)
+        await desk.after(self._client, self._played.task_queue, said)
+        await self.look()
+
+    async def found_serious(self, reasons: str, evidence: str) -> None:
+        """An officer finds the circumstances serious, and another approves."""
+        case = await self._case()
+        said = desk.understood(
+            SeriousProposed, case_no=case.case_no, officer=OFFICER, reasons=reasons, evidence=[evidence]
+        )
+        await desk.propose_serious(self._client, self._played.task_queue, said)
+        proceeding = await desk.serious(self._client, case)
+        await desk.act(self._client, proceeding, "approve", Approve(officer=SECOND_OFFICER))
+        await desk.story_when(self._client, proceeding.workflow_id, lambda told: bool(told.filings))
+        await self.look()
+
+    async def renewal_comes_up(self, on: date) -> None:
+        """A daily round finds the renewal of direct service, and the officer renews for a year."""
+        morning = datetime.combine(on, time(9), SHANGHAI)
+        round_id = f"daily-round-{on}"
+        await self._client.start_workflow(
+            DailyRound.run,
+            id=round_id,
+            task_queue=self._played.task_queue,
+            start_delay=morning - datetime.now(SHANGHAI),
+        )
+        await self._time.until(round_id, morning)
+        await self._client.get_workflow_handle(round_id).result()
+        [waiting] = await desk.renewals(self._client)
+        said = desk.understood(Renewed, officer=OFFICER, until=waiting.due.replace(year=waiting.due.year + 1))
+        await desk.renew(self._client, waiting.number, said)
+        await self.look()
+
+    async def filed(self, refused_once: str) -> None:
+        """Every filing is submitted and acknowledged, one of them after having been refused."""
+        proceeding = await desk.serious(self._client, await self._case())
+        for filing in (await desk.story(self._client, proceeding)).filings:
+            again = filing.recipient == refused_once
+            for status in ("submitted", *(("refused", "submitted") if again else ()), "acknowledged"):
+                reason = "附件缺少通话清单" if status == "refused" else ""
+                said = desk.understood(
+                    FilingReported, officer=OFFICER, filing_no=filing.filing_no, status=status, reason=reason
+                )
+                await desk.act(self._client, proceeding, "filing", said)
+        await self.look()
+
+
+Fate = Callable[[Violation], Awaitable[None]]
+
+
+async def rectified_in_time(case: Violation) -> None:
+    """Rectified and verified on the second day."""
+    await case.days(1.2)
+    await case.rectified("已收回号码，恢复登记客户使用")
+    await case.days(0.3)
+    await case.verify(passed=True)
+
+
+async def irregular_rectified_at_once(case: Violation) -> None:
+    """Irregular business: one working day, and it is enough."""
+    await case.days(0.2)
+    await case.rectified("号码已停用并办理注销")
+    await case.verify(passed=True)
+
+
+async def second_try(case: Violation) -> None:
+    """The first rectification fails verification, the second passes."""
+    await case.days(0.8)
+    await case.rectified("已处理")
+    await case.verify(passed=False, reason="回拨仍由原使用人接听")
+    await case.days(0.7)
+    await case.rectified("已重新办理实名登记，附凭证")
+    await case.verify(passed=True)
+
+
+async def verified_after_the_deadline(case: Violation) -> None:
+    """Rectified on the last evening, verified two days later: the officer's delay costs nothing."""
+    await case.hours_before_deadline(2)
+    await case.rectified("今晚已恢复登记客户使用")
+    await case.days(2)
+    await case.verify(passed=True)
+
+
+async def failed_then_paid_in_two_parts(case: Violation) -> None:
+    """Verification fails, the limit ends: fined, and paid in two parts."""
+    await case.days(1)
+    await case.rectified("已整改")
+    await case.verify(passed=False, reason="号码仍在网页上公示为第三方热线")
+    await case.deadline_passes()
+    await case.days(1)
+    await case.paid("400.00")
+    await case.days(1)
+    await case.paid("600.00")
+
+
+async def first_offence_paid(case: Violation) -> None:
+    """No reaction, then the fine for a first offence is paid."""
+    await case.deadline_passes()
+    await case.days(2)
+    await case.paid("1000")
+
+
+async def second_offence_overpaid(case: Violation) -> None:
+    """The same agent again: twice the fine, and 500 paid too much."""
+    await case.deadline_passes()
+    await case.days(1)
+    await case.paid("2500")
+
+
+async def third_offence_never_paid(case: Violation) -> None:
+    """The same agent a third time: never paid, the account is shut down."""
+    await case.deadline_passes()
+    await case.deadline_passes()
+
+
+async def never_paid(case: Violation) -> None:
+    """No reaction, no payment: the account is shut down, all numbers are taken back."""
+    await case.deadline_passes()
+    await case.deadline_passes()
+
+
+async def reported_twice(case: Violation) -> None:
+    """Two sources report it: one case, with both as evidence."""
+    await case.days(1)
+    await case.rectified("已终止转租，恢复登记客户使用")
+    await case.verify(passed=True)
+
+
+async def no_ground(case: Violation) -> None:
+    """An officer finds no ground and dismisses the case after the fine: the fine is void."""
+    await case.deadline_passes()
+    await case.days(0.5)
+    await case.dismiss("登记信息已于举报前依法变更，投诉不成立")
+
+
+async def extended(case: Violation) -> None:
+    """Two more working days for a typhoon, and rectified within them."""
+    await case.hours_before_deadline(5)
+    await case.extend(2, "台风停工")
+    await case.days(1.5)
+    await case.rectified("复工后已完成整改")
+    await case.verify(passed=True)
+
+
+async def paid_too_late(case: Violation) -> None:
+    """Irregular, never rectified, paid only after the shutdown: the debt falls, the shutdown stays."""
+    await case.deadline_passes()
+    await case.deadline_passes()
+    await case.paid("600")
+
+
+async def fraud_paid(case: Violation) -> None:
+    """Fraud: frozen, suspended, fined 30,000; paid in time, then reopened and unfrozen."""
+    await case.days(2)
+    await case.paid("30000")
+    await case.after("reopen")
+    await case.after("unfreeze")
+
+
+async def fraud_found_serious(case: Violation) -> None:
+    """Fraud, found serious by two officers: closed for good, and filed with everybody concerned."""
+    await case.found_serious("涉案金额巨大，受害人众多", "公安机关协查函 2026-1123")
+    await case.filed(refused_once="工业和信息化部")
+
+
+async def overtaken(case: Violation) -> None:
+    """The same agent's other case ends with that: nothing more is asked in it."""
+    await case.look()
+
+
+async def served_on_the_last_day(case: Violation) -> None:
+    """A complaint: the agent serves its customer on the last day, and the customer confirms."""
+    await case.hours_before_deadline(3)
+    await case.customer_confirms("绑定电话已变更")
+
+
+async def taken_back(case: Violation) -> None:
+    """A complaint, and still no service: taken back into direct service, and renewed when it is due."""
+    await case.deadline_passes()
+    await case.renewal_comes_up(date(2027, 1, 20))
+
+
+SALE, FRAUD, SERVICE = Kind.SECONDARY_SALE, Kind.FRAUD, Kind.SERVICE_FAILURE
+
+# Each entry is one story: the violations of one agent are played one after the other.
+STORIES: tuple[tuple[tuple[Kind, str, Fate], ...], ...] = (
+    ((SALE, "4007192389", rectified_in_time),),
+    ((SALE, "4008263063", irregular_rectified_at_once),),
+    ((SALE, "4009386796", second_try),),
+    ((SALE, "4009471452", verified_after_the_deadline),),
+    ((SALE, "4001925397", failed_then_paid_in_two_parts),),
+    (
+        (SALE, "4000043734", first_offence_paid),
+        (SALE, "4001969160", second_offence_overpaid),
+        (SALE, "4000979157", third_offence_never_paid),
+    ),
+    ((SALE, "4007355571", never_paid),),
+    ((SALE, "4007257198", reported_twice),),
+    ((SALE, "4009616054", no_ground),),
+    ((SALE, "4008142169", extended),),
+    ((SALE, "4007815675", paid_too_late),),
+    ((FRAUD, "4008524961", fraud_paid),),
+    (
+        (FRAUD, "4008357020", fraud_found_serious),
+        (SALE, "4009860825", overtaken),
+    ),
+    ((SERVICE, "4006922861", served_on_the_last_day),),
+    ((SERVICE, "4009155101", taken_back),),
+)
