@@ -352,7 +352,9 @@ async def renewals(client: Client) -> list[Waiting]:
 
 async def renew(client: Client, number: str, message: Renewed) -> str:
     """Record that a number in direct service was renewed (3.3); returns the answer."""
-    async for execution in client.list_workflows(f"{_RENEWALS} AND Number = '{number}'", limit=1):
+    async for execution in client.list_workflows(
+        f"{_RENEWALS} AND WorkflowId STARTS_WITH 'renewal-{number}-'", limit=1
+    ):
         return await act(client, _case(execution), "renewed", message)
     raise Refused(f"no renewal of {written(number)} is waiting; `enforce renewals` lists those that are")
 

@@ -145,9 +145,12 @@ class Violation:
         )
         await self._time.until(round_id, morning)
         await self._client.get_workflow_handle(round_id).result()
-        [waiting] = await desk.renewals(self._client)
-        said = desk.understood(Renewed, officer=OFFICER, until=waiting.due.replace(year=waiting.due.year + 1))
-        await desk.renew(self._client, waiting.number, said)
+        for _ in range(100):
+            if waiting := await desk.renewals(self._client):
+                break
+            await asyncio.sleep(0.1)  # the list follows a moment later
+        said = desk.understood(Renewed, officer=OFFICER, until=waiting[0].due + timedelta(days=365))
+        await desk.renew(self._client, waiting[0].number, said)
         await self.look()
 
     async def filed(self, refused_once: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from registry.importer import COLUMNS
 from registry.models import AuditLine, Number
 from rulebook.vocabulary import Stage
 from starter.cli import app
@@ -209,7 +210,7 @@ async def test_a_case_opens_in_the_web_ui(world: World, enforce: Enforce) -> Non
     assert shown.out.strip() == f"http://web.example/namespaces/default/workflows/{case.id}/{run_id}/timeline"
 
 
-HEADING = "agent_id,agent_name,contact,email,phone,number,customer,customer_email,certificate,operator,renewal_due\n"
+HEADING = ",".join(COLUMNS) + "\n"
 ROW = (
     "{agent},甲代理,王芳,a@agent.example,13800000000,{number},乙客户,b@customer.example,"
     "91310000MA1FL0000X,中国电信,2027-03-31\n"
