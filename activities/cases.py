@@ -93,6 +93,12 @@ class CloseCase(Step):
     text: str
 
 
+class CaseClosed(audit.Done):
+    """How the case has ended: what was put on record first stands."""
+
+    outcome: Stage
+
+
 def held_number(session: Session, number: str) -> Number:
     """The number, if an agent holds it, so that a case can be opened about it. Raises `Refused` if not.
 
@@ -255,12 +261,12 @@ class Cases:
             return audit.record(session, order.case_no, order.step, audit.Done(line=line))
 
     @activity.defn
-    def close_case(self, order: CloseCase) -> audit.Done:
-        """Close the case with its outcome."""
+    def close_case(self, order: CloseCase) -> CaseClosed:
+        """Close the case with its outcome; one that is closed already stays as it is."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, CaseClosed):
                 return done
             case = session.get_one(Case, order.case_no)
             case.outcome, case.closed_at = order.outcome, order.at
-            line = audit.line(order.at, order.by, order.text)
-            return audit.record(session, order.case_no, order.step, audit.Done(line=line))
+            closed = CaseClosed(line=audit.line(order.at, order.by, order.text), outcome=order.outcome)
+            return audit.record(session, order.case_no, order.step, closed)

@@ -20,6 +20,7 @@ from registry import audit
 from registry.calendar import calendar
 from registry.models import Case, Fine, Notice, Number, ReportRow
 from registry.session import Sessions
+from rulebook.money import Balance
 from rulebook.policy import in_force
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, FineStatus, Kind, NoticeKind, Stage, one_line, written
@@ -58,9 +59,11 @@ class ReckonDeadline(Step):
 
 
 class DeadlineReckoned(audit.Done):
-    """The deadline as of now."""
+    """The deadline as of now; when it is computed anew, also what the registry knows of money and end."""
 
     deadline: Deadline
+    balance: Balance = Balance()
+    outcome: Stage | None = None
 
 
 class ExtendLimit(Step):
@@ -165,7 +168,12 @@ class Notices:
         with self._sessions.begin() as session:
             audit.lock(session, order.case_no)
             notice = self._notice(session, order.case_no, order.step)
-            return self._move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
+            moved = self._move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
+            known = {
+                "balance": balance(session, order.case_no),
+                "outcome": session.get_one(Case, order.case_no).outcome,
+            }
+            return moved.model_copy(update=known)
 
     @activity.defn
     def extend_limit(self, order: ExtendLimit) -> DeadlineReckoned:

@@ -200,29 +200,40 @@ async def story_when(client: Client, case_id: str, holds: Callable[[Story], bool
 
 
 async def act(client: Client, case: Case, command: str, message: Message) -> str:
-    """Carry out an officer's command on a case; returns the answer. Raises `Refused` with the reason."""
-    update = _handle(client, case).execute_update(
-        command, message, id=f"{command}-{uuid4()}", result_type=Answer
-    )
-    try:
-        answer: Answer = await asyncio.wait_for(update, _ANSWER_WITHIN)
-    except WorkflowUpdateFailedError as error:
-        cause = error.cause
-        why = cause.message if isinstance(cause, ApplicationError) else str(cause)
-        raise Refused(f"{case.case_no or case.workflow_id}: {why}") from error
-    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-        raise Unreachable(
-            f"{case.workflow_id}: no worker answered within {_ANSWER_WITHIN} seconds. The command may still "
-            "be carried out when one is back: look at the case before you repeat it"
-        ) from error
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            ended = await find(client, case.workflow_id)
-            raise Ended(f"{case.case_no or case.workflow_id}: the case has ended: {ended.stage}") from error
-        raise Unreachable(
-            f"{case.workflow_id}: not carried out, try again in a moment ({error.message})"
-        ) from error
-    return answer.text
+    """Carry out an officer's command on a case; returns the answer. Raises `Refused` with the reason.
+
+    A workflow task that fails under way (a worker dies, a message comes in as the case completes) takes the
+    command with it; it is asked for again, and under one id it is carried out once.
+    """
+    command_id = f"{command}-{uuid4()}"
+    give_up = asyncio.get_running_loop().time() + _ANSWER_WITHIN
+    while True:
+        update = _handle(client, case).execute_update(command, message, id=command_id, result_type=Answer)
+        left = give_up - asyncio.get_running_loop().time()
+        try:
+            answer: Answer = await asyncio.wait_for(update, left)
+        except WorkflowUpdateFailedError as error:
+            cause = error.cause
+            why = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            raise Refused(f"{case.case_no or case.workflow_id}: {why}") from error
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            raise Unreachable(
+                f"{case.workflow_id}: no worker answered within {_ANSWER_WITHIN} seconds. The command may "
+                "still be carried out when one is back: look at the case before you repeat it"
+            ) from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                ended = await find(client, case.workflow_id)
+                raise Ended(
+                    f"{case.case_no or case.workflow_id}: the case has ended: {ended.stage}"
+                ) from error
+            if error.status is not RPCStatusCode.FAILED_PRECONDITION or left < 1:
+                raise Unreachable(
+                    f"{case.workflow_id}: not carried out, try again in a moment ({error.message})"
+                ) from error
+            await asyncio.sleep(0.2)
+        else:
+            return answer.text
 
 
 class Ended(Refused):

@@ -45,6 +45,10 @@ class Overtaken(Exception):
     """The agent's account was closed by another case (7.2): leave the clause, wherever it stands."""
 
 
+class ClosedOnRecord(Exception):
+    """The case was closed already, by a decision that a crash kept out of the history: it stands."""
+
+
 class Case(Proceeding):
     """One violation. A subclass is one clause of the rulebook, and reads like it."""
 
@@ -62,6 +66,7 @@ class Case(Proceeding):
         self._moved = False
         self._dismissal: Dismiss | None = None
         self._closure: AccountClosed | None = None
+        self._on_record: Stage | None = None
         self._closed = False
 
     # The life of a case
@@ -92,13 +97,17 @@ class Case(Proceeding):
             overtaken_by = self._closure.in_case
             own = overtaken_by == self.opened.case_no
             outcome = Stage.CLOSED_FOR_GOOD if own else Stage.OVERTAKEN
+        except ClosedOnRecord:
+            assert self._on_record
+            outcome = self._on_record
         self._stage = outcome  # from here on, no officer's command comes in between
         self._limit = None
         self._awaiting -= {Awaiting.VERIFICATION}
         await self._join_reports()
         text = f"Case closed: {outcome}" + (f" ({reason})" if reason else "")
         close = CloseCase(**self.step("close", by), outcome=outcome, text=text)
-        await self.do(Cases.close_case, close, text)
+        closed = await self.do(Cases.close_case, close, text)
+        self._stage = outcome = closed.outcome
         self._closed = True
         if outcome is Stage.DISMISSED:
             await self.release()
@@ -156,6 +165,8 @@ class Case(Proceeding):
         """Why the clause must be left, if it must."""
         if self._stage.ended or self._stage in _NO_RETURN:
             return None
+        if self._on_record:
+            return ClosedOnRecord()
         if self._dismissal:
             return Dismissed()
         return Overtaken() if self._closure else None
@@ -174,7 +185,8 @@ class Case(Proceeding):
         the penalty back. Whatever comes in before the penalty counts as in time. When the timer fires:
 
         1. every message that has arrived is dealt with;
-        2. the deadline is computed anew, and if it has moved, the wait goes on;
+        2. the deadline is computed anew, and if it has moved, the wait goes on; what the registry knows of
+           payments and of the case's end counts, even if a crash kept it out of the history;
         3. what came in meanwhile is dealt with too; only then, in the same breath, is the limit over.
         """
         spread = timedelta(
@@ -221,6 +233,10 @@ class Case(Proceeding):
     async def _reckon(self) -> None:
         order = ReckonDeadline(**self.step(self._limit_notice))
         reckoned = await self.ask(Notices.reckon_deadline, order, "Compute the deadline anew")
+        self._on_record = reckoned.outcome
+        self._balance = Balance(
+            fine=reckoned.balance.fine, paid=max(self._balance.paid, reckoned.balance.paid)
+        )
         if self._limit and reckoned.deadline != self._limit:
             self._limit = later(self._limit, reckoned.deadline)
             self._lines.append(reckoned.line)
@@ -240,7 +256,8 @@ class Case(Proceeding):
 
     async def impose_fine(self) -> None:
         """Fine the agent by the case's policy and its earlier offences (7.3)."""
-        done = await self.do(Fines.impose_fine, ImposeFine(**self.step("fine")), "Impose the fine")
+        order = ImposeFine(**self.step("fine"))
+        done = await self.do(Fines.impose_fine, order, "Impose the fine", decided=True)
         self._offence = done.offence
         self._balance = Balance(fine=done.balance.fine, paid=max(self._balance.paid, done.balance.paid))
 
@@ -248,14 +265,14 @@ class Case(Proceeding):
         if self._balance.fine:
             assert self._dismissal
             order = VoidFine(**self.step("fine-void", self._dismissal.officer))
-            await self.do(Fines.void_fine, order, "Void the fine")
+            await self.do(Fines.void_fine, order, "Void the fine", decided=True)
             self._balance, self._offence = Balance(paid=self._balance.paid), None
 
     async def shut_down(self, clause: str) -> Stage:
         """Shut the account down, take back all its numbers (1.5, 2.5), and let its other cases know (7.2)."""
         self.enter(Stage.SHUTDOWN)
         order = ShutDownAccount(**self.step("account-shutdown"))
-        await self.do(Accounts.shut_down_account, order, "Shut the account down")
+        await self.do(Accounts.shut_down_account, order, "Shut the account down", decided=True)
         reclaim = ReclaimNumbers(**self.step("reclaim"))
         await self.do(Numbers.reclaim_numbers, reclaim, "Take all numbers back")
         await self.tell_other_cases()
@@ -352,6 +369,8 @@ class Case(Proceeding):
         """Dismiss the case (5.2): what it did is undone, it doesn't count as an offence."""
         self._dismissal = dismissal
         await workflow.wait_condition(lambda: self._closed)
+        if self._stage is not Stage.DISMISSED:
+            raise Refused(f"the case had been closed before: {self._stage}")
         return self.answer("Case dismissed")
 
     @dismiss.validator

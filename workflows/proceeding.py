@@ -112,9 +112,17 @@ class Proceeding:
         """What every step is told: the case, its own name, the time, and who does it."""
         return {"case_no": self.opened.case_no, "step": step, "at": workflow.now(), "by": by}
 
-    async def do(self, step: Callable[[Any, S], D], order: S, summary: str) -> D:
-        """Do a step on record, and add its line to the story. Raises `Refused`."""
-        done: D = await self.ask(step, order, summary)
+    async def do(self, step: Callable[[Any, S], D], order: S, summary: str, *, decided: bool = False) -> D:
+        """Do a step on record, and add its line to the story. Raises `Refused`.
+
+        What is done on the spot takes effect before it is in the history: should the worker die in between,
+        it is done over, with the messages that came meanwhile. A step that rests on a decision which these
+        could turn, a penalty above all, is `decided`: the decision is in the history before anything happens.
+        """
+        if decided:
+            done: D = await self._ask_patiently(step, order, plain(summary[:_SUMMARY]), None)
+        else:
+            done = await self.ask(step, order, summary)
         self._lines.append(done.line)
         return done
 
@@ -136,7 +144,8 @@ class Proceeding:
         doing = workflow.start_activity_method(step, order, summary=summary, **_PATIENTLY)
         if awaiting:
             self._awaiting.add(awaiting)
-            self._show()
+        self._show()
+        if awaiting:
             await workflow.wait_condition(lambda: doing.done() or self.left() is not None)
             self._awaiting.discard(awaiting)
             if not doing.done() and (why := self.left()):

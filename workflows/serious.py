@@ -93,7 +93,7 @@ class SeriousCircumstances(Proceeding):
         self._deciding = True
         try:
             close = CloseAccount(**self.step(self._own("close"), approval.officer))
-            await self.do(Accounts.close_account, close, "Close the account for good")
+            await self.do(Accounts.close_account, close, "Close the account for good", decided=True)
         finally:
             self._deciding = False
         self._serious = Serious(

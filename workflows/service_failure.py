@@ -37,7 +37,7 @@ class ServiceFailureCase(Rectifiable):
         # 3.3 Still no service: this number is taken back, the customer served directly, and told.
         self.enter(Stage.TAKE_BACK)
         take_back = TakeBackNumber(**self.step("take-back"))
-        taken = await self.do(Numbers.take_back_number, take_back, "Take the number back")
+        taken = await self.do(Numbers.take_back_number, take_back, "Take the number back", decided=True)
         if taken.direct:
             await self.serve(NoticeKind.TAKE_BACK)
             await self.serve(NoticeKind.TAKE_BACK_CUSTOMER)
