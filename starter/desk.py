@@ -1,13 +1,12 @@
-"""What officers do with cases, through Temporal: find, list, read, command."""
+"""What officers do with cases, through Temporal: find, read, command."""
 
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -19,12 +18,11 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from rulebook.money import Balance, yuan
-from rulebook.vocabulary import Awaiting, Kind, Number400, Stage, workflow_id, written
-from rulebook.working_days import Deadline
+from rulebook.vocabulary import Awaiting, Kind, Number400, workflow_id, written
 from starter.reports import CLAUSES
 from starter.settings import Refused, Unreachable
 from workflows import attributes
@@ -37,11 +35,9 @@ from workflows.messages import (
     OfficerAct,
     PaymentReceived,
     Renewed,
-    SeriousProposed,
     Story,
     faults,
 )
-from workflows.serious import SeriousCircumstances
 from workflows.story import plain
 
 M = TypeVar("M", bound=BaseModel)
@@ -49,8 +45,8 @@ M = TypeVar("M", bound=BaseModel)
 _ANSWER_WITHIN = 20  # seconds
 _CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")
 SERIOUS = "serious-"
+RENEWALS = f"WorkflowType = '{RenewalDue.__name__}' AND ExecutionStatus = 'Running'"
 _CASE_TYPES = f"WorkflowType IN ({', '.join(repr(clause.__name__) for clause in CLAUSES.values())})"
-_LISTED = [*(clause.__name__ for clause in CLAUSES.values()), SeriousCircumstances.__name__]
 
 
 class NotKept(Refused):
@@ -66,27 +62,6 @@ class Case(NamedTuple):
     stage: str
     awaiting: tuple[Awaiting, ...]
     open: bool
-
-
-class Entry(BaseModel):
-    """One case in a list, as its search attributes have it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    workflow_id: str
-    run_id: str
-    case_no: str | None
-    kind: Kind
-    number: str
-    agent: str | None
-    stage: Stage | None
-    deadline: datetime | None
-    fine_yuan: int | None
-    offence: int | None
-    awaiting: tuple[Awaiting, ...]
-    opened_at: datetime
-    ended_at: datetime | None
-    status: str
 
 
 def understood(model: type[M], **said: Any) -> M:
@@ -107,10 +82,10 @@ async def find(client: Client, named: str) -> Case:
         async for execution in client.list_workflows(
             f"CaseNo = '{named.upper()}' AND {_CASE_TYPES}", limit=1
         ):
-            return _case(execution)
+            return case_of(execution)
         raise NotKept(f"Temporal has no case {named.upper()}")
     ids = _workflow_ids(named)
-    found = [case for case in await asyncio.gather(*(_described(client, i) for i in ids)) if case]
+    found = [case for case in await asyncio.gather(*(described(client, i) for i in ids)) if case]
     meant = [case for case in found if case.open] or found
     if not meant:
         raise NotKept(f"Temporal has no case {named}")
@@ -132,16 +107,18 @@ def _workflow_ids(named: str) -> list[str]:
     return [workflow_id(kind, number) for kind in Kind]
 
 
-async def _described(client: Client, case_id: str) -> Case | None:
+async def described(client: Client, case_id: str) -> Case | None:
+    """The case of that workflow id, as Temporal has it now; None where there is none."""
     try:
-        return _case(await client.get_workflow_handle(case_id).describe())
+        return case_of(await client.get_workflow_handle(case_id).describe())
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
-        raise _away(error) from error
+        raise away(error) from error
 
 
-def _case(execution: WorkflowExecution) -> Case:
+def case_of(execution: WorkflowExecution) -> Case:
+    """The case that a workflow is."""
     shown = execution.typed_search_attributes
     return Case(
         workflow_id=execution.id,
@@ -157,7 +134,8 @@ def _handle(client: Client, case: Case) -> WorkflowHandle[Any, Any]:
     return client.get_workflow_handle(case.workflow_id, run_id=case.run_id)
 
 
-def _away(error: BaseException) -> Unreachable:
+def away(error: BaseException) -> Unreachable:
+    """What to say when Temporal doesn't answer."""
     return Unreachable(f"Temporal does not answer: {error}")
 
 
@@ -170,23 +148,6 @@ async def story(client: Client, case: Case) -> Story:
         why = "no worker answers: start one with `enforce up` or `enforce worker`"
         raise Unreachable(f"{case.workflow_id}: {why}") from error
     return told
-
-
-async def whole_story(client: Client, case: Case) -> Story:
-    """The story of a case, with that of the proceeding about its serious circumstances if there is one."""
-    told = await story(client, case)
-    proceeding = await beside(client, case.case_no) if told.kind is Kind.FRAUD else None
-    if proceeding is None:
-        return told
-    more = await story(client, proceeding)
-    return told.model_copy(
-        update={
-            "awaiting": tuple(sorted({*told.awaiting, *more.awaiting})),
-            "notices": (*told.notices, *more.notices),
-            "filings": more.filings,
-            "lines": tuple(sorted((*told.lines, *more.lines), key=lambda line: line.at)),
-        }
-    )
 
 
 async def story_when(client: Client, case_id: str, holds: Callable[[Story], bool]) -> Story:
@@ -291,150 +252,10 @@ async def _carry_out(
         ) from error
 
 
-async def propose_serious(client: Client, task_queue: str, proposed: SeriousProposed) -> str:
-    """Begin the proceeding that finds the circumstances of a fraud serious (1.6); returns the answer."""
-    case_id = f"{SERIOUS}{proposed.case_no}"
-    try:
-        await client.start_workflow(
-            SeriousCircumstances.run,
-            proposed,
-            id=case_id,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            task_queue=task_queue,
-            static_summary=f"情节严重 · serious circumstances · {proposed.case_no}",
-        )
-    except WorkflowAlreadyStartedError as error:
-        raise Refused(f"{proposed.case_no}: serious circumstances are proposed already") from error
-    proceeding = client.get_workflow_handle(case_id)
-    told = await _told_or_failed(client, proceeding)
-    return f"{proposed.case_no}: proposed; it awaits {', '.join(told.awaiting)} by another officer"
-
-
-async def _told_or_failed(client: Client, proceeding: WorkflowHandle[Any, Any]) -> Story:
-    failing = asyncio.create_task(proceeding.result())
-    telling = asyncio.create_task(
-        story_when(client, proceeding.id, lambda told: bool(told.awaiting or told.stage.ended))
-    )
-    await asyncio.wait([failing, telling], return_when=asyncio.FIRST_COMPLETED)
-    try:
-        if failing.done():
-            failing.result()
-        return await telling
-    except WorkflowFailureError as error:
-        raise Refused(getattr(error.cause, "message", str(error.cause))) from error
-    finally:
-        failing.cancel()
-        telling.cancel()
-
-
-async def beside(client: Client, case_no: str) -> Case | None:
-    """The proceeding about the serious circumstances of a case, if there is one."""
-    return await _described(client, f"{SERIOUS}{case_no}")
-
-
-async def serious(client: Client, case: Case) -> Case:
-    """The proceeding about the serious circumstances of a case. Raises `Refused` where there is none."""
-    found = await beside(client, case.case_no)
-    if found is None:
-        raise Refused(f"{case.case_no}: serious circumstances are not proposed; see `enforce serious`")
-    return found
-
-
-class Waiting(BaseModel):
-    """A renewal that waits for an officer."""
-
-    model_config = ConfigDict(frozen=True)
-
-    number: str
-    due: date
-
-
-_RENEWALS = f"WorkflowType = '{RenewalDue.__name__}' AND ExecutionStatus = 'Running'"
-
-
-async def renewals(client: Client) -> list[Waiting]:
-    """The renewals of direct service that wait for an officer, the most urgent first (3.3)."""
-    waiting = []
-    async for execution in client.list_workflows(_RENEWALS):
-        _, number, due = execution.id.split("-", 2)
-        waiting.append(Waiting(number=number, due=date.fromisoformat(due)))
-    return sorted(waiting, key=lambda renewal: (renewal.due, renewal.number))
-
-
 async def renew(client: Client, number: str, message: Renewed) -> str:
     """Record that a number in direct service was renewed (3.3); returns the answer."""
     async for execution in client.list_workflows(
-        f"{_RENEWALS} AND WorkflowId STARTS_WITH 'renewal-{number}-'", limit=1
+        f"{RENEWALS} AND WorkflowId STARTS_WITH 'renewal-{number}-'", limit=1
     ):
-        return await act(client, _case(execution), "renewed", message)
+        return await act(client, case_of(execution), "renewed", message)
     raise Refused(f"no renewal of {written(number)} is waiting; `enforce renewals` lists those that are")
-
-
-class Filter(BaseModel):
-    """Which cases to list; what is None doesn't matter. `due_on` is the last day of the limit, or before."""
-
-    model_config = ConfigDict(frozen=True)
-
-    ended: bool | None = False
-    kind: Kind | None = None
-    stage: Stage | None = None
-    agent: str | None = None
-    number: Number400 | None = None
-    awaiting: Awaiting | None = None
-    due_on: date | None = None
-
-    def query(self) -> str:
-        """The filter in Temporal's language for visibility, which the Web UI takes too."""
-        types = [CLAUSES[self.kind].__name__] if self.kind else _LISTED
-        wanted = [f"WorkflowType IN ({', '.join(map(repr, types))})"]
-        if self.ended is not None:
-            wanted.append(f"ExecutionStatus {'!=' if self.ended else '='} 'Running'")
-        for key, value in (
-            (attributes.STAGE, self.stage),
-            (attributes.AGENT, self.agent),
-            (attributes.NUMBER, self.number),
-            (attributes.AWAITING, self.awaiting),
-        ):
-            if value is not None:
-                wanted.append(f"{key.name} = '{_quoted(value)}'")
-        if self.due_on is not None:
-            # A minute later: the development server's visibility misses an instant that is equal.
-            after = Deadline(last_day=self.due_on).at + timedelta(minutes=1)
-            wanted.append(f"{attributes.DEADLINE.name} < '{after.isoformat()}'")
-        return " AND ".join(wanted)
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")
-
-
-async def cases(client: Client, which: Filter, limit: int) -> tuple[list[Entry], int]:
-    """The cases of that kind, the newest first, at most `limit`; and how many there are."""
-    query = which.query()
-    try:
-        listed = [_entry(execution) async for execution in client.list_workflows(query, limit=limit)]
-        total = len(listed) if len(listed) < limit else (await client.count_workflows(query)).count
-    except RPCError as error:
-        raise _away(error) from error
-    return listed, total
-
-
-def _entry(execution: WorkflowExecution) -> Entry:
-    shown = execution.typed_search_attributes
-    kind, _, number = execution.id.rpartition("-")
-    return Entry(
-        workflow_id=execution.id,
-        run_id=execution.run_id,
-        case_no=shown.get(attributes.CASE_NO),
-        kind=Kind(kind) if kind in set(Kind) else Kind.FRAUD,
-        number=shown.get(attributes.NUMBER) or number,
-        agent=shown.get(attributes.AGENT),
-        stage=Stage(stage) if (stage := shown.get(attributes.STAGE)) else None,
-        deadline=shown.get(attributes.DEADLINE),
-        fine_yuan=shown.get(attributes.FINE_YUAN),
-        offence=shown.get(attributes.OFFENCE),
-        awaiting=tuple(Awaiting(a) for a in shown.get(attributes.AWAITING) or ()),
-        opened_at=execution.start_time,
-        ended_at=execution.close_time,
-        status=execution.status.name.lower() if execution.status else "unknown",
-    )

@@ -42,12 +42,12 @@ def renewals(as_json: Json = False) -> None:
     Example:
       $ enforce renewals
     """
-    from starter import connect, desk
+    from starter import connect, docket
     from starter.cli import show
     from starter.settings import Settings
 
     async def run() -> None:
-        waiting = await desk.renewals(await connect.temporal(Settings()))
+        waiting = await docket.renewals(await connect.temporal(Settings()))
         if as_json:
             show.json(waiting)
         else:
@@ -71,12 +71,12 @@ def renewed(
     Example:
       $ enforce renewed 400-800-1234 --until 2028-03-31
     """
-    from starter import connect, desk
+    from starter import connect, desk, docket
     from starter.cli import show
     from starter.settings import Settings
     from workflows.messages import Renewed
 
-    wanted = desk.understood(desk.Filter, number=number).number
+    wanted = desk.understood(docket.Filter, number=number).number
     said = desk.understood(Renewed, officer=officer, until=until.date())
 
     async def run() -> None:

@@ -88,19 +88,19 @@ def report(
 
 async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
     """An open case tells its story itself; of an ended one the registry does."""
-    from starter import desk
+    from starter import desk, findings
 
     try:
         found = await desk.find(client, named)
         if found.open or not found.case_no:
-            return await desk.whole_story(client, found)
+            return await findings.whole_story(client, found)
         named = found.case_no
     except desk.NotKept:
         pass
     from starter import archive, connect
 
     told = archive.story(connect.on_record(settings), named)
-    proceeding = await desk.beside(client, told.case_no)
+    proceeding = await findings.beside(client, told.case_no)
     return told if proceeding is None else told.model_copy(update={"awaiting": proceeding.awaiting})
 
 
@@ -127,13 +127,13 @@ def cases(
       $ enforce cases --due 2026-12-01 --agent A007
       $ enforce cases --ended --stage shut-down --json
     """
-    from starter import connect, desk
+    from starter import connect, desk, docket
     from starter.cli import show
     from starter.settings import Settings
 
     ends = None if everything or (stage and stage.ended) else ended
     which = desk.understood(
-        desk.Filter,
+        docket.Filter,
         ended=ends,
         kind=kind,
         stage=stage,
@@ -145,7 +145,7 @@ def cases(
 
     async def run() -> None:
         client = await connect.temporal(Settings())
-        listed, total = await desk.cases(client, which, limit)
+        listed, total = await docket.cases(client, which, limit)
         if as_json:
             show.json(listed)
         else:

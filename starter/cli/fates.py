@@ -9,7 +9,7 @@ from temporalio.client import Client
 
 from registry.session import Sessions
 from rulebook.vocabulary import SHANGHAI, Kind, Stage, workflow_id
-from starter import archive, desk
+from starter import archive, desk, docket, findings
 from starter.virtual_time import VirtualTime
 from workflows.daily import DailyRound
 from workflows.messages import (
@@ -127,8 +127,8 @@ class Violation:
         said = desk.understood(
             SeriousProposed, case_no=case.case_no, officer=OFFICER, reasons=reasons, evidence=[evidence]
         )
-        await desk.propose_serious(self._client, self._played.task_queue, said)
-        proceeding = await desk.serious(self._client, case)
+        await findings.propose(self._client, self._played.task_queue, said)
+        proceeding = await findings.proceeding(self._client, case)
         await desk.act(self._client, proceeding, "approve", Approve(officer=SECOND_OFFICER))
         await desk.story_when(self._client, proceeding.workflow_id, lambda told: bool(told.filings))
         await self.look()
@@ -146,7 +146,7 @@ class Violation:
         await self._time.until(round_id, morning)
         await self._client.get_workflow_handle(round_id).result()
         for _ in range(100):
-            if waiting := await desk.renewals(self._client):
+            if waiting := await docket.renewals(self._client):
                 break
             await asyncio.sleep(0.1)  # the list follows a moment later
         said = desk.understood(Renewed, officer=OFFICER, until=waiting[0].due + timedelta(days=365))
@@ -155,7 +155,7 @@ class Violation:
 
     async def filed(self, refused_once: str) -> None:
         """Every filing is submitted and acknowledged, one of them after having been refused."""
-        proceeding = await desk.serious(self._client, await self._case())
+        proceeding = await findings.proceeding(self._client, await self._case())
         for filing in (await desk.story(self._client, proceeding)).filings:
             again = filing.recipient == refused_once
             for status in ("submitted", *(("refused", "submitted") if again else ()), "acknowledged"):

@@ -44,7 +44,7 @@ def serious(
     Example:
       $ enforce serious FR-2026-00007 --reason "涉案金额巨大" --evidence "报案回执 2026-1123"
     """
-    from starter import desk
+    from starter import desk, findings
     from starter.settings import Settings
     from workflows.messages import SeriousProposed
 
@@ -56,7 +56,7 @@ def serious(
             reasons=reason,
             evidence=tuple(evidence or ()),
         )
-        return await desk.propose_serious(client, Settings().task_queue, said)
+        return await findings.propose(client, Settings().task_queue, said)
 
     tell(named, propose, as_json)
 
@@ -68,13 +68,13 @@ def approve(named: CaseId, officer: Officer, as_json: Json = False) -> None:
     Example:
       $ enforce approve FR-2026-00007 --officer wang.jing
     """
-    from starter import desk
+    from starter import desk, findings
     from workflows.messages import Approve
 
     said = desk.understood(Approve, officer=officer)
 
     async def decide(client: "Client", case: "Case") -> str:
-        return await desk.act(client, await desk.serious(client, case), "approve", said)
+        return await desk.act(client, await findings.proceeding(client, case), "approve", said)
 
     tell(named, decide, as_json)
 
@@ -91,13 +91,13 @@ def reject(
     Example:
       $ enforce reject FR-2026-00007 --reason "证据不足" --officer wang.jing
     """
-    from starter import desk
+    from starter import desk, findings
     from workflows.messages import Reject
 
     said = desk.understood(Reject, officer=officer, reason=reason)
 
     async def decide(client: "Client", case: "Case") -> str:
-        return await desk.act(client, await desk.serious(client, case), "reject", said)
+        return await desk.act(client, await findings.proceeding(client, case), "reject", said)
 
     tell(named, decide, as_json)
 
@@ -118,7 +118,7 @@ def filing(
       $ enforce filing FR-2026-00007-F1 submitted
       $ enforce filing FR-2026-00007-F1 refused --reason "附件不全"
     """
-    from starter import desk
+    from starter import desk, findings
     from workflows.messages import FilingReported
 
     said = desk.understood(
@@ -126,7 +126,7 @@ def filing(
     )
 
     async def move(client: "Client", case: "Case") -> str:
-        return await desk.act(client, await desk.serious(client, case), "filing", said)
+        return await desk.act(client, await findings.proceeding(client, case), "filing", said)
 
     tell(filing_no.rpartition("-")[0], move, as_json)
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from rulebook.money import yuan
 from rulebook.vocabulary import SHANGHAI, Awaiting, Stage, one_line, written
 from starter.agents import AgentView
-from starter.desk import Entry, Waiting
+from starter.docket import Entry, Waiting
 from starter.monitor import Taken, refused_file
 from workflows.messages import Story
 

@@ -1,0 +1,125 @@
+"""The docket: lists of cases, and of what waits, as Temporal's visibility has them."""
+
+from datetime import date, datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict
+from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
+
+from rulebook.vocabulary import Awaiting, Kind, Number400, Stage
+from rulebook.working_days import Deadline
+from starter.desk import RENEWALS, away
+from starter.reports import CLAUSES
+from workflows import attributes
+from workflows.serious import SeriousCircumstances
+
+_LISTED = [*(clause.__name__ for clause in CLAUSES.values()), SeriousCircumstances.__name__]
+
+
+class Entry(BaseModel):
+    """One case in a list, as its search attributes have it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_id: str
+    run_id: str
+    case_no: str | None
+    kind: Kind
+    number: str
+    agent: str | None
+    stage: Stage | None
+    deadline: datetime | None
+    fine_yuan: int | None
+    offence: int | None
+    awaiting: tuple[Awaiting, ...]
+    opened_at: datetime
+    ended_at: datetime | None
+    status: str
+
+
+class Filter(BaseModel):
+    """Which cases to list; what is None doesn't matter. `due_on` is the last day of the limit, or before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ended: bool | None = False
+    kind: Kind | None = None
+    stage: Stage | None = None
+    agent: str | None = None
+    number: Number400 | None = None
+    awaiting: Awaiting | None = None
+    due_on: date | None = None
+
+    def query(self) -> str:
+        """The filter in Temporal's language for visibility, which the Web UI takes too."""
+        types = [CLAUSES[self.kind].__name__] if self.kind else _LISTED
+        wanted = [f"WorkflowType IN ({', '.join(map(repr, types))})"]
+        if self.ended is not None:
+            wanted.append(f"ExecutionStatus {'!=' if self.ended else '='} 'Running'")
+        for key, value in (
+            (attributes.STAGE, self.stage),
+            (attributes.AGENT, self.agent),
+            (attributes.NUMBER, self.number),
+            (attributes.AWAITING, self.awaiting),
+        ):
+            if value is not None:
+                wanted.append(f"{key.name} = '{_quoted(value)}'")
+        if self.due_on is not None:
+            # A minute later: the development server's visibility misses an instant that is equal.
+            after = Deadline(last_day=self.due_on).at + timedelta(minutes=1)
+            wanted.append(f"{attributes.DEADLINE.name} < '{after.isoformat()}'")
+        return " AND ".join(wanted)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+async def cases(client: Client, which: Filter, limit: int) -> tuple[list[Entry], int]:
+    """The cases of that kind, the newest first, at most `limit`; and how many there are."""
+    query = which.query()
+    try:
+        listed = [_entry(execution) async for execution in client.list_workflows(query, limit=limit)]
+        total = len(listed) if len(listed) < limit else (await client.count_workflows(query)).count
+    except RPCError as error:
+        raise away(error) from error
+    return listed, total
+
+
+def _entry(execution: WorkflowExecution) -> Entry:
+    shown = execution.typed_search_attributes
+    kind, _, number = execution.id.rpartition("-")
+    return Entry(
+        workflow_id=execution.id,
+        run_id=execution.run_id,
+        case_no=shown.get(attributes.CASE_NO),
+        kind=Kind(kind) if kind in set(Kind) else Kind.FRAUD,
+        number=shown.get(attributes.NUMBER) or number,
+        agent=shown.get(attributes.AGENT),
+        stage=Stage(stage) if (stage := shown.get(attributes.STAGE)) else None,
+        deadline=shown.get(attributes.DEADLINE),
+        fine_yuan=shown.get(attributes.FINE_YUAN),
+        offence=shown.get(attributes.OFFENCE),
+        awaiting=tuple(Awaiting(a) for a in shown.get(attributes.AWAITING) or ()),
+        opened_at=execution.start_time,
+        ended_at=execution.close_time,
+        status=execution.status.name.lower() if execution.status else "unknown",
+    )
+
+
+class Waiting(BaseModel):
+    """A renewal that waits for an officer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: str
+    due: date
+
+
+async def renewals(client: Client) -> list[Waiting]:
+    """The renewals of direct service that wait for an officer, the most urgent first (3.3)."""
+    waiting = []
+    async for execution in client.list_workflows(RENEWALS):
+        _, number, due = execution.id.split("-", 2)
+        waiting.append(Waiting(number=number, due=date.fromisoformat(due)))
+    return sorted(waiting, key=lambda renewal: (renewal.due, renewal.number))

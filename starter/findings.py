@@ -1,0 +1,80 @@
+"""Serious circumstances of a fraud (1.6), as officers deal with them: a proceeding beside the case."""
+
+import asyncio
+from typing import Any
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from rulebook.vocabulary import Kind
+from starter.desk import SERIOUS, Case, described, story, story_when
+from starter.settings import Refused
+from workflows.messages import SeriousProposed, Story
+from workflows.serious import SeriousCircumstances
+
+
+async def propose(client: Client, task_queue: str, proposed: SeriousProposed) -> str:
+    """Begin the proceeding that finds the circumstances of a fraud serious (1.6); returns the answer."""
+    case_id = f"{SERIOUS}{proposed.case_no}"
+    try:
+        await client.start_workflow(
+            SeriousCircumstances.run,
+            proposed,
+            id=case_id,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            task_queue=task_queue,
+            static_summary=f"情节严重 · serious circumstances · {proposed.case_no}",
+        )
+    except WorkflowAlreadyStartedError as error:
+        raise Refused(f"{proposed.case_no}: serious circumstances are proposed already") from error
+    handle = client.get_workflow_handle(case_id)
+    told = await _told_or_failed(client, handle)
+    return f"{proposed.case_no}: proposed; it awaits {', '.join(told.awaiting)} by another officer"
+
+
+async def _told_or_failed(client: Client, proceeding: WorkflowHandle[Any, Any]) -> Story:
+    failing = asyncio.create_task(proceeding.result())
+    telling = asyncio.create_task(
+        story_when(client, proceeding.id, lambda told: bool(told.awaiting or told.stage.ended))
+    )
+    await asyncio.wait([failing, telling], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if failing.done():
+            failing.result()
+        return await telling
+    except WorkflowFailureError as error:
+        raise Refused(getattr(error.cause, "message", str(error.cause))) from error
+    finally:
+        failing.cancel()
+        telling.cancel()
+
+
+async def beside(client: Client, case_no: str) -> Case | None:
+    """The proceeding about the serious circumstances of a case, if there is one."""
+    return await described(client, f"{SERIOUS}{case_no}")
+
+
+async def proceeding(client: Client, case: Case) -> Case:
+    """The proceeding about the serious circumstances of a case. Raises `Refused` where there is none."""
+    found = await beside(client, case.case_no)
+    if found is None:
+        raise Refused(f"{case.case_no}: serious circumstances are not proposed; see `enforce serious`")
+    return found
+
+
+async def whole_story(client: Client, case: Case) -> Story:
+    """The story of a case, with that of the proceeding about its serious circumstances if there is one."""
+    told = await story(client, case)
+    found = await beside(client, case.case_no) if told.kind is Kind.FRAUD else None
+    if found is None:
+        return told
+    more = await story(client, found)
+    return told.model_copy(
+        update={
+            "awaiting": tuple(sorted({*told.awaiting, *more.awaiting})),
+            "notices": (*told.notices, *more.notices),
+            "filings": more.filings,
+            "lines": tuple(sorted((*told.lines, *more.lines), key=lambda line: line.at)),
+        }
+    )
