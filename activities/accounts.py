@@ -1,15 +1,15 @@
 """Agents' accounts: suspended and reopened, shut down, closed for good."""
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.fines import balance
-from activities.step import Refused, Step
+from activities.step import Refused, Step, the_case
 from registry import audit
-from registry.models import Account, Case
+from registry.models import Account, AuditLine, Case, Fine
 from registry.session import Sessions
-from rulebook.vocabulary import AccountStatus, Stage
+from rulebook.vocabulary import AccountStatus, FineStatus, Kind, Stage
 
 
 class SuspendAccount(Step):
@@ -17,7 +17,9 @@ class SuspendAccount(Step):
 
 
 class ReopenAccount(Step):
-    """Reopen an account that a case had suspended (1.4)."""
+    """Reopen an account that a case had suspended: an officer's act (1.4), or its `undo` (5.2)."""
+
+    undo: bool = False
 
 
 class ShutDownAccount(Step):
@@ -59,27 +61,29 @@ class Accounts:
     def reopen_account(self, order: ReopenAccount) -> AccountMoved:
         """Reopen the account that a fraud case had suspended, once its fine is paid (1.4).
 
-        Raises `Refused` if it isn't suspended, the case is still open or its fine unpaid, or while another
-        open case of fraud keeps the account suspended.
+        Undone, it stays suspended where another case of fraud stands. Raises `Refused` if it isn't suspended,
+        the case is of another kind, still open or its fine unpaid, or another case of fraud is open.
         """
         with self._sessions.begin() as session:
+            case = the_case(session, order.case_no)
             if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
                 return done
-            case = session.get_one(Case, order.case_no)
             account = _account_of(session, order.case_no)
+            if case.kind is not Kind.FRAUD:
+                raise Refused(f"case {case.case_no} is no case of fraud: it has suspended no account")
             if account.status is not AccountStatus.SUSPENDED:
                 raise Refused(f"the account of agent {account.agent_id} is {account.status}, not suspended")
             if case.closed_at is None:
                 raise Refused(f"case {case.case_no} is still open")
-            if case.outcome is not Stage.DISMISSED and not balance(session, case.case_no).settled:
+            if not order.undo and not balance(session, case.case_no).settled:
                 raise Refused(f"the fine of case {case.case_no} is not paid")
-            keeps = session.scalar(
-                select(Case.case_no).where(
-                    Case.agent_id == case.agent_id, Case.kind == case.kind, Case.closed_at.is_(None)
-                )
-            )
-            if keeps:
-                raise Refused(f"case {keeps} is open and keeps the account suspended")
+            for other in _frauds_since_reopened(session, case):
+                if order.undo:
+                    account.suspended_by = other.case_no
+                    what = f"stays suspended, by case {other.case_no}"
+                    return _moved(session, order, account, what, other.case_no)
+                if other.closed_at is None:
+                    raise Refused(f"case {other.case_no} is open and keeps the account suspended")
             account.status, account.since, account.suspended_by = AccountStatus.OPEN, order.at, None
             return _moved(session, order, account, "reopened")
 
@@ -101,13 +105,17 @@ class Accounts:
     def close_account(self, order: CloseAccount) -> AccountMoved:
         """Close the account for good and cancel the agency's qualification (1.6).
 
-        Raises `Refused` if the account has been reopened since the case suspended it: then it is too late.
+        Raises `Refused` if the case was dismissed, or the account reopened since: then it is too late.
         """
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
                 return done
+            case = session.get_one(Case, order.case_no)
             account = _account_of(session, order.case_no)
-            if account.status is AccountStatus.OPEN:
+            void = select(Fine.id).where(Fine.case_no == case.case_no, Fine.status == FineStatus.VOID)
+            if case.outcome is Stage.DISMISSED or session.scalar(void):
+                raise Refused(f"case {case.case_no} was dismissed")
+            if _reopened_since(session, case):
                 raise Refused(f"the account of agent {account.agent_id} has been reopened since: too late")
             if account.closed_by:
                 what = f"was closed for good by case {account.closed_by} already"
@@ -122,6 +130,30 @@ def _account_of(session: Session, case_no: str) -> Account:
     return session.execute(
         select(Account).where(Account.agent_id == case.agent_id).with_for_update()
     ).scalar_one()
+
+
+def _reopened_since(session: Session, case: Case) -> bool:
+    """Whether the agent's account was reopened after the case was opened, in the order of the audit trail."""
+    opened = select(AuditLine.id).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
+    reopened = (
+        select(AuditLine.id)
+        .join(Case, Case.case_no == AuditLine.case_no)
+        .where(Case.agent_id == case.agent_id, AuditLine.id > opened.scalar_subquery())
+        .where(or_(AuditLine.step.like("reopen-%"), AuditLine.step == "account-reopen"))
+        .where(AuditLine.result["already_by"].as_string().is_(None))
+    )
+    return session.scalar(reopened.limit(1)) is not None
+
+
+def _frauds_since_reopened(session: Session, case: Case) -> list[Case]:
+    """The agent's other cases of fraud that stand and for which the account was not reopened since."""
+    others = session.scalars(
+        select(Case)
+        .where(Case.agent_id == case.agent_id, Case.kind == Kind.FRAUD, Case.case_no != case.case_no)
+        .where(or_(Case.outcome.is_(None), Case.outcome != Stage.DISMISSED))
+        .order_by(Case.opened_at)
+    )
+    return [other for other in others if not _reopened_since(session, other)]
 
 
 def _moved(

@@ -262,11 +262,18 @@ class Cases:
 
     @activity.defn
     def close_case(self, order: CloseCase) -> CaseClosed:
-        """Close the case with its outcome; one that is closed already stays as it is."""
+        """Close the case with its outcome; one that is closed already stays as it is.
+
+        It isn't dismissed any more if it has closed the account for good meanwhile (1.6).
+        """
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, CaseClosed):
                 return done
             case = session.get_one(Case, order.case_no)
-            case.outcome, case.closed_at = order.outcome, order.at
-            closed = CaseClosed(line=audit.line(order.at, order.by, order.text), outcome=order.outcome)
+            outcome, text = order.outcome, order.text
+            closed_by = session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id))
+            if outcome is Stage.DISMISSED and closed_by == case.case_no:
+                outcome, text = Stage.CLOSED_FOR_GOOD, "Not dismissed: the account is closed for good"
+            case.outcome, case.closed_at = outcome, order.at
+            closed = CaseClosed(line=audit.line(order.at, order.by, text), outcome=outcome)
             return audit.record(session, order.case_no, order.step, closed)

@@ -6,9 +6,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
-from activities.step import Refused, Step
+from activities.step import Refused, Step, the_case
 from registry import audit
-from registry.models import Agent, Case, Fine, Payment
+from registry.models import Account, Agent, Case, Fine, Payment
 from registry.session import Sessions
 from rulebook.money import ZERO, Balance, yuan
 from rulebook.policy import in_force
@@ -129,8 +129,7 @@ class Fines:
         no such case.
         """
         with self._sessions.begin() as session:
-            if session.get(Case, order.case_no) is None:
-                raise Refused(f"there is no case {order.case_no}")
+            the_case(session, order.case_no)
             done = audit.recorded(session, order.case_no, order.step, PaymentRecorded)
             if done and done.amount == order.amount:
                 return done
@@ -158,10 +157,15 @@ class Fines:
 
     @activity.defn
     def void_fine(self, order: VoidFine) -> FineVoided:
-        """Take the case's fine back; what was paid is owed back (5.2)."""
+        """Take the case's fine back; what was paid is owed back (5.2).
+
+        Raises `Refused` if the case has closed the account for good meanwhile.
+        """
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, FineVoided):
                 return done
+            if session.scalar(select(Account.closed_by).where(Account.closed_by == order.case_no)):
+                raise Refused(f"the account was closed for good in case {order.case_no}: its fine stands")
             for fine in session.scalars(select(Fine).where(Fine.case_no == order.case_no)):
                 fine.status = FineStatus.VOID
             session.flush()

@@ -7,12 +7,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
-from activities.step import Refused, Step
+from activities.step import Refused, Step, the_case
 from registry import audit
 from registry.models import Case, Number
 from registry.session import Sessions
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Holder, NumberStatus, written
+from rulebook.vocabulary import SHANGHAI, Holder, Kind, NumberStatus, written
 
 _IN_USE = (NumberStatus.ACTIVE, NumberStatus.FROZEN)
 
@@ -22,7 +22,9 @@ class FreezeNumber(Step):
 
 
 class UnfreezeNumber(Step):
-    """Lift the freeze of a case's number (1.4)."""
+    """Lift the freeze of a case's number: an officer's act (1.4), or the `undo` of its own (5.2)."""
+
+    undo: bool = False
 
 
 class ReclaimNumbers(Step):
@@ -41,9 +43,10 @@ class TakeBackNumber(Step):
 
 
 class NumberTakenBack(audit.Done):
-    """The number is served directly, with its next renewal; or it wasn't the agent's any more."""
+    """The number is served directly, with its next renewal; or `taken_by` names who took it first."""
 
     direct: bool
+    taken_by: str
     renewal_due: date
 
 
@@ -98,15 +101,32 @@ class Numbers:
 
     @activity.defn
     def unfreeze_number(self, order: UnfreezeNumber) -> audit.Done:
-        """Lift the freeze (1.4). Raises `Refused` if the number isn't frozen, or an open case froze it."""
+        """Lift the freeze (1.4).
+
+        Raises `Refused` if the number isn't frozen, or another case of fraud holds it: one that is open, and
+        for an undo also one that stands.
+        """
         with self._sessions.begin() as session:
+            the_case(session, order.case_no)
             if done := audit.recorded(session, order.case_no, order.step, audit.Done):
                 return done
             number = _number_of(session, order.case_no)
             if number.frozen_by is None:
                 raise Refused(f"number {written(number.number)} is {number.status}, not frozen")
-            if session.get_one(Case, number.frozen_by).closed_at is None:
-                raise Refused(f"case {number.frozen_by} froze the number and is still open")
+            if order.undo and number.frozen_by != order.case_no:
+                raise Refused(f"case {number.frozen_by} froze the number")
+            holds = session.scalar(
+                select(Case.case_no).where(
+                    Case.number == number.number,
+                    Case.kind == Kind.FRAUD,
+                    Case.closed_at.is_(None),
+                )
+            )
+            if holds:
+                froze = (
+                    "froze the number and is still open" if holds == number.frozen_by else "is open about it"
+                )
+                raise Refused(f"case {holds} {froze}")
             number.status, number.frozen_by = NumberStatus.ACTIVE, None
             return _done(session, order, number, "unfrozen")
 
@@ -158,6 +178,7 @@ class Numbers:
             taken = NumberTakenBack(
                 line=audit.line(order.at, order.by, f"Number {written(number.number)} {what}"),
                 direct=direct,
+                taken_by=number.reclaimed_by or order.case_no,
                 renewal_due=number.renewal_due,
             )
             return audit.record(session, order.case_no, order.step, taken)
@@ -202,7 +223,8 @@ class Numbers:
         """Put a renewal on record. Raises `Refused` for a number that isn't in direct service."""
         with self._sessions.begin() as session:
             number = session.get(Number, order.number, with_for_update=True)
-            if number is None or number.reclaimed_by is None or number.holder is not Holder.PLATFORM:
+            direct = number and number.holder is Holder.PLATFORM and number.status in _IN_USE
+            if number is None or number.reclaimed_by is None or not direct:
                 raise Refused(f"number {written(order.number)} is not in direct service")
             step = f"renewal-{order.number}-{order.due}"
             if done := audit.recorded(session, number.reclaimed_by, step, audit.Done):

@@ -1,7 +1,10 @@
 """What every activity is told, and how it refuses."""
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 from temporalio.exceptions import ApplicationError
+
+from registry.models import Case
 
 SYSTEM = "enforce"
 """The actor of what the rules do by themselves."""
@@ -37,3 +40,11 @@ class Refused(ApplicationError):
 
     def __init__(self, why: str) -> None:
         super().__init__(why, type="Refused", non_retryable=True)
+
+
+def the_case(session: Session, case_no: str) -> Case:
+    """The case of that number. Raises `Refused` where there is none."""
+    case = session.get(Case, case_no)
+    if case is None:
+        raise Refused(f"there is no case {case_no}")
+    return case

@@ -5,7 +5,14 @@ import io
 from datetime import date, datetime
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+)
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -17,10 +24,15 @@ from rulebook.vocabulary import Holder, Number400, OneLine, one_line, operator_o
 _ADDRESS = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 
 
+def _iso(cell: object) -> object:
+    """Let a day through only as a day: a bare number would be taken for seconds since 1970."""
+    return date.fromisoformat(cell) if isinstance(cell, str) else cell
+
+
 class Row(BaseModel):
     """One line of the file: a number with its customer, and the agent who sold it.
 
-    An empty operator is told by the number's prefix.
+    An empty operator is the one on record, else it is told by the number's prefix.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +47,7 @@ class Row(BaseModel):
     customer_email: Annotated[str, StringConstraints(pattern=_ADDRESS, max_length=254)]
     certificate: OneLine
     operator: Annotated[str, AfterValidator(one_line), StringConstraints(max_length=40)]
-    renewal_due: date
+    renewal_due: Annotated[date, BeforeValidator(_iso)]
 
     @property
     def agent(self) -> tuple[str, str, str, str]:
@@ -113,6 +125,8 @@ def read(text: str) -> dict[int, Row]:
             except ValidationError as error:
                 problems += [Problem(line, str(e["loc"][0]), e["msg"]) for e in error.errors()]
                 continue
+            if not row.operator and not operator_of(row.number):
+                problems.append(Problem(line, "operator", "is told neither here nor by the number's prefix"))
             if None in cells:
                 problems.append(Problem(line, "-", "more cells than columns"))
             first_line, first = agents.setdefault(row.agent_id, (line, row))
@@ -159,7 +173,7 @@ def load(session: Session, rows: dict[int, Row], at: datetime, by: str) -> Loade
         number.customer_email = row.customer_email
         if number.holder is not Holder.PLATFORM:  # what the platform renews itself, its officers keep up
             number.renewal_due = row.renewal_due
-        number.operator = row.operator or operator_of(row.number)
+        number.operator = row.operator or number.operator or operator_of(row.number)
 
     listed = {row.number for row in rows.values()}
     loaded = Loaded(

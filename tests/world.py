@@ -3,25 +3,36 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, text
 from temporalio.client import Client, WorkflowHandle
 
 from registry.models import Account, Agent, Base, CalendarDay, Number
 from registry.session import Sessions
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, Business, Kind, Stage, workflow_id
+from rulebook.vocabulary import SHANGHAI, Business, FilingStatus, Kind, Stage, workflow_id
 from starter.reports import CLAUSES, submit
 from starter.virtual_time import VirtualTime
 from workflows import attributes
-from workflows.messages import Answer, CaseEnded, CaseStart, Story
+from workflows.after_case import AfterCase
+from workflows.daily import DailyRound
+from workflows.messages import (
+    Answer,
+    CaseEnded,
+    CaseStart,
+    OfficerAct,
+    SeriousEnded,
+    SeriousProposed,
+    Story,
+)
+from workflows.serious import SeriousCircumstances
 
 Row = TypeVar("Row", bound=Base)
 
@@ -36,8 +47,10 @@ def shanghai(day: str, at: str = "10:00") -> datetime:
     return datetime.combine(date.fromisoformat(day), time.fromisoformat(at), SHANGHAI)
 
 
-def an_agent(on_record: Sessions, numbers: int = 1, **described: str) -> list[str]:
-    """Put an agent with some numbers on record; returns the numbers."""
+def an_agent(
+    on_record: Sessions, numbers: int = 1, operators: tuple[str, ...] = ("中国电信",), **described: str
+) -> list[str]:
+    """Put an agent with some numbers on record, of these operators in turn; returns the numbers."""
     serial = next(_serial)
     agent = {
         "agent_id": f"A{serial:04}",
@@ -50,7 +63,7 @@ def an_agent(on_record: Sessions, numbers: int = 1, **described: str) -> list[st
     with on_record.begin() as session:
         session.add(Agent(**agent, account=Account()))
         session.flush()
-        for number in held:
+        for number, operator in zip(held, cycle(operators), strict=False):
             session.add(
                 Number(
                     number=number,
@@ -59,7 +72,7 @@ def an_agent(on_record: Sessions, numbers: int = 1, **described: str) -> list[st
                     customer_email=f"office@{number}.example",
                     certificate="91310000MA1FL0000X",
                     renewal_due=date(2038, 12, 1),
-                    operator="中国电信",
+                    operator=operator,
                 )
             )
     return held
@@ -97,6 +110,9 @@ class CaseInTime:
 
     async def stage(self) -> Stage:
         return (await self.story()).stage
+
+    async def case_no(self) -> str:
+        return (await self.story()).case_no
 
     async def once(self, holds: Callable[[Story], bool]) -> Story:
         """The story as soon as this holds of it; as it then is if it doesn't come to hold."""
@@ -150,6 +166,26 @@ class CaseInTime:
         return await asyncio.wait_for(self.handle.result(), 20)
 
 
+class SeriousInTime(CaseInTime):
+    """The proceeding about the serious circumstances of one fraud case, with a clock of its own."""
+
+    async def approve(self, officer: str = "张伟") -> str:
+        return await self._update("approve", {"officer": officer})
+
+    async def reject(self, reason: str = "证据不足", officer: str = "张伟") -> str:
+        return await self._update("reject", {"officer": officer, "reason": reason})
+
+    async def filing(self, filing_no: str, status: FilingStatus, reason: str = "") -> str:
+        report = {"officer": "陈静", "filing_no": filing_no, "status": status, "reason": reason}
+        return await self._update("filing", report)
+
+    async def outcome(self) -> Stage:
+        """How it ended; it has to have ended by now. Raises what it failed with."""
+        handle = self.world.client.get_workflow_handle(self.id, result_type=SeriousEnded)
+        ended: SeriousEnded = await asyncio.wait_for(handle.result(), 20)
+        return ended.outcome
+
+
 @dataclass(frozen=True)
 class World:
     """A Temporal server, a registry, a worker between them, and the folder where letters arrive."""
@@ -174,6 +210,51 @@ class World:
 
     async def report(self, report: Report) -> None:
         await submit(self.client, self.on_record, self.task_queue, report)
+
+    async def propose(self, case_no: str, on: str, at: str = "10:00", officer: str = "李敏") -> SeriousInTime:
+        """Find the circumstances of a case serious; it awaits approval, or has failed, when this returns."""
+        # A finding after a rejected one starts at the time of the server, not where the first one stood.
+        world = replace(self, time=VirtualTime(self.client))
+        serious = SeriousInTime(world, f"serious-{case_no}")
+        proposed = SeriousProposed(
+            case_no=case_no, officer=officer, reasons="涉案金额特别巨大", evidence=("报案回执-2038-17",)
+        )
+        if await world._start(SeriousCircumstances.run, [proposed], serious.id, on, at):
+            await serious.once(lambda told: bool(told.awaiting))
+        return serious
+
+    async def act(self, case_no: str, act: Literal["reopen", "unfreeze"], on: str) -> str:
+        """Have an officer act on a case that has ended; returns the answer. Raises what it failed with."""
+        told = OfficerAct(case_no=case_no, act=act, officer="李敏")
+        named = f"{act}-{case_no}-{next(_serial)}"
+        await self._start(AfterCase.run, [told], named, on)
+        handle = self.client.get_workflow_handle(named, result_type=Answer)
+        answer: Answer = await asyncio.wait_for(handle.result(), 10)
+        return answer.text
+
+    async def round(self, on: str) -> None:
+        """Have the daily round of a day run."""
+        named = f"daily-round-{self.task_queue}-{next(_serial)}"
+        await self._start(DailyRound.run, [], named, on, "06:00")
+        await asyncio.wait_for(self.client.get_workflow_handle(named).result(), 20)
+
+    async def _start(self, run: Any, told: list[Any], named: str, on: str, at: str = "10:00") -> bool:
+        """Start a workflow at a moment to come; False if it ended at once."""
+        delay = shanghai(on, at) - self.time.now(named)
+        await self.client.start_workflow(
+            run, args=told, id=named, task_queue=self.task_queue, start_delay=delay
+        )
+        return await self.time.forward(named, delay + timedelta(seconds=1))
+
+    async def held_up(self, steps: int) -> None:
+        """Let the cases go on until so many of their steps wait for a lock that somebody holds."""
+        waiting = text("select count(distinct pid) from pg_locks where not granted")
+        for _ in range(80):
+            with self.on_record() as session:
+                if session.execute(waiting).scalar_one() >= steps:
+                    return
+            await asyncio.sleep(0.05)  # nothing tells when they wait
+        raise TimeoutError(f"less than {steps} steps wait for a lock")
 
     def arrange(self, days: dict[str, bool], *, closing: bool = False) -> None:
         """Put a published arrangement, or closing days, on record: which days are worked."""

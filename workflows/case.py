@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from zlib import crc32
 
 from temporalio import workflow
@@ -91,7 +91,10 @@ class Case(Proceeding):
         except Dismissed:
             assert self._dismissal
             outcome, by, reason = Stage.DISMISSED, self._dismissal.officer, self._dismissal.reason
-            await self._void_fine()
+            try:
+                await self._void_fine()
+            except Refused:
+                outcome, reason = Stage.CLOSED_FOR_GOOD, ""
         except Overtaken:
             assert self._closure
             overtaken_by = self._closure.in_case
@@ -170,6 +173,11 @@ class Case(Proceeding):
         if self._dismissal:
             return Dismissed()
         return Overtaken() if self._closure else None
+
+    def overtaken(self, by_case: str) -> NoReturn:
+        """Leave the clause: another case has done already what this one was about to do (7.2)."""
+        self._closure = AccountClosed(in_case=by_case)
+        raise Overtaken
 
     # Waiting
 

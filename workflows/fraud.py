@@ -45,16 +45,16 @@ class FraudCase(Case):
         return await self.shut_down(clause="1.5")
 
     async def release(self) -> None:
-        """Lift the freeze and reopen the account, unless another case holds them (5.2)."""
+        """Reopen the account and lift the freeze, newest first, unless another case holds them (5.2)."""
         assert self._dismissal
         officer = self._dismissal.officer
-        unfreeze = UnfreezeNumber(**self.step("unfreeze", officer))
-        reopen = ReopenAccount(**self.step("account-reopen", officer))
-        try:
-            await self.do(Numbers.unfreeze_number, unfreeze, "Unfreeze the number")
-        except Refused as why:
-            await self.add_line("unfreeze-refused", officer, f"Not unfrozen: {why.message}")
+        reopen = ReopenAccount(**self.step("account-reopen", officer), undo=True)
         try:
             await self.do(Accounts.reopen_account, reopen, "Reopen the account")
         except Refused as why:
             await self.add_line("account-reopen-refused", officer, f"Not reopened: {why.message}")
+        unfreeze = UnfreezeNumber(**self.step("unfreeze", officer), undo=True)
+        try:
+            await self.do(Numbers.unfreeze_number, unfreeze, "Unfreeze the number")
+        except Refused as why:
+            await self.add_line("unfreeze-refused", officer, f"Not unfrozen: {why.message}")

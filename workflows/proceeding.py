@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 from temporalio import workflow
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import TimeoutError as TimedOut
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -133,7 +134,7 @@ class Proceeding:
         summary = plain(summary[:_SUMMARY])
         try:
             return await workflow.execute_local_activity_method(step, order, summary=summary, **_ON_THE_SPOT)
-        except (ActivityError, ApplicationError) as error:
+        except (ActivityError, ApplicationError, TimedOut) as error:
             self._raise_if_refused(error)
         return await self._ask_patiently(step, order, summary, awaiting)
 
@@ -158,8 +159,8 @@ class Proceeding:
             raise
 
     @staticmethod
-    def _raise_if_refused(error: ActivityError | ApplicationError) -> None:
-        # The failure of a local activity comes bare, that of another one inside an ActivityError.
+    def _raise_if_refused(error: ActivityError | ApplicationError | TimedOut) -> None:
+        # A local activity's failure comes bare (on replay its time-out too), another's in an ActivityError.
         cause = error.cause if isinstance(error, ActivityError) else error
         if isinstance(cause, ApplicationError) and cause.type == "Refused":
             raise Refused(cause.message) from error
@@ -214,7 +215,7 @@ class Proceeding:
         self._unheard += 1
         self._awaiting.add(Awaiting.REFUSED_MESSAGE)
         text = f"Signal {name[:100]} refused: {why[:500]}"
-        await self.add_line(f"refused-{self._unheard}", SYSTEM, text)
+        await self.add_line(f"refused-{workflow.info().run_id}-{self._unheard}", SYSTEM, text)
         self._show()
 
     async def is_open(self) -> None:

@@ -4,7 +4,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.step import Refused
-    from rulebook.vocabulary import Awaiting, Stage
+    from rulebook.vocabulary import Awaiting, Stage, one_line
     from workflows.case import Case
     from workflows.messages import Answer, Message, RectificationReported, Verify
 
@@ -77,5 +77,5 @@ class Rectifiable(Case):
             raise Refused("there is nothing to verify: the agent has not reported rectification")
         if self._verifying:
             raise Refused("another officer is verifying at this moment")
-        if not finding.passed and not finding.reason:
+        if not finding.passed and not one_line(finding.reason):
             raise Refused("a failed verification needs a reason")

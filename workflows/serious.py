@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.filings import Filings, FilingShown, MoveFiling, PrepareFilings
     from activities.numbers import Numbers, ReclaimNumbers
     from activities.step import Refused, Serious
-    from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, Stage
+    from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, Stage, one_line
     from workflows.messages import (
         Answer,
         Approve,
@@ -153,5 +153,5 @@ class SeriousCircumstances(Proceeding):
         self.may_command(report)
         if self._stage is not Stage.FILING:
             raise Refused(f"there are no filings to move: the case is in stage {self._stage}")
-        if report.status in (FilingStatus.REFUSED, FilingStatus.WAIVED) and not report.reason:
+        if report.status in (FilingStatus.REFUSED, FilingStatus.WAIVED) and not one_line(report.reason):
             raise Refused(f"a filing that is {report.status} needs a reason")

@@ -38,9 +38,10 @@ class ServiceFailureCase(Rectifiable):
         self.enter(Stage.TAKE_BACK)
         take_back = TakeBackNumber(**self.step("take-back"))
         taken = await self.do(Numbers.take_back_number, take_back, "Take the number back", decided=True)
-        if taken.direct:
-            await self.serve(NoticeKind.TAKE_BACK)
-            await self.serve(NoticeKind.TAKE_BACK_CUSTOMER)
+        if not taken.direct:
+            self.overtaken(by_case=taken.taken_by)
+        await self.serve(NoticeKind.TAKE_BACK)
+        await self.serve(NoticeKind.TAKE_BACK_CUSTOMER)
         return Stage.TAKEN_BACK
 
     async def _take_confirmation(self, message: CustomerConfirmed) -> None:

@@ -6,7 +6,14 @@ from decimal import Decimal
 
 import pytest
 
-from activities.accounts import Accounts, AccountShutDown, ShutDownAccount
+from activities.accounts import (
+    AccountMoved,
+    Accounts,
+    CloseAccount,
+    ReopenAccount,
+    ShutDownAccount,
+    SuspendAccount,
+)
 from activities.cases import CaseOpened, Cases, CloseCase, OpenCase, Opening
 from activities.fines import (
     FineImposed,
@@ -17,10 +24,19 @@ from activities.fines import (
     RecordPayment,
     VoidFine,
 )
-from activities.numbers import Numbers, NumbersReclaimed, ReclaimNumbers
+from activities.numbers import (
+    FreezeNumber,
+    Numbers,
+    NumbersReclaimed,
+    NumberTakenBack,
+    ReclaimNumbers,
+    TakeBackNumber,
+    UnfreezeNumber,
+)
+from registry import audit
 from registry.session import Sessions
 from rulebook.report import Report
-from rulebook.vocabulary import Stage, workflow_id
+from rulebook.vocabulary import Kind, Stage, workflow_id
 from tests.world import a_report, shanghai
 
 OPENED = shanghai("2026-02-12")
@@ -38,15 +54,22 @@ class Steps:
             OpenCase(workflow_id=case_id, run_id=run_id, at=at, report=report)
         )
 
-    def open(self, report: Report | str, at: datetime = OPENED) -> CaseOpened:
-        """Open a case on a report, or on any report of a number."""
-        opening = self.try_to_open(a_report(report) if isinstance(report, str) else report, at)
+    def open(
+        self, report: Report | str, at: datetime = OPENED, kind: Kind = Kind.SECONDARY_SALE
+    ) -> CaseOpened:
+        """Open a case on a report, or on any report of this kind about a number."""
+        opening = self.try_to_open(a_report(report, kind=kind) if isinstance(report, str) else report, at)
         assert opening.opened
         return opening.opened
 
-    def close(self, case_no: str, outcome: Stage = Stage.RECTIFIED) -> None:
-        order = CloseCase(case_no=case_no, step="close", at=OPENED, outcome=outcome, text="Case closed")
+    def close(self, case_no: str, outcome: Stage = Stage.RECTIFIED, at: datetime = OPENED) -> None:
+        order = CloseCase(case_no=case_no, step="close", at=at, outcome=outcome, text="Case closed")
         Cases(self.on_record).close_case(order)
+
+    def settle(self, case_no: str, at: datetime = OPENED) -> None:
+        """Fine the agent, take its money, and close the case."""
+        self.pay(case_no, str(self.fine(case_no, at).balance.due), f"all of {case_no}")
+        self.close(case_no, Stage.SETTLED, at)
 
     def fine(self, case_no: str, at: datetime = OPENED) -> FineImposed:
         return Fines(self.on_record).impose_fine(ImposeFine(case_no=case_no, step="fine", at=at))
@@ -66,13 +89,36 @@ class Steps:
             )
         )
 
-    def shut_down(self, case_no: str, at: datetime = OPENED) -> AccountShutDown:
+    def suspend(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
+        order = SuspendAccount(case_no=case_no, step="account-suspend", at=at)
+        return Accounts(self.on_record).suspend_account(order)
+
+    def reopen(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
+        order = ReopenAccount(case_no=case_no, step="account-reopen", at=at, by="李敏")
+        return Accounts(self.on_record).reopen_account(order)
+
+    def close_account(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
+        order = CloseAccount(case_no=case_no, step="account-close", at=at, by="王芳")
+        return Accounts(self.on_record).close_account(order)
+
+    def shut_down(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
         order = ShutDownAccount(case_no=case_no, step="account-shutdown", at=at)
         return Accounts(self.on_record).shut_down_account(order)
 
     def reclaim(self, case_no: str, at: datetime = OPENED) -> NumbersReclaimed:
         order = ReclaimNumbers(case_no=case_no, step="reclaim", at=at)
         return Numbers(self.on_record).reclaim_numbers(order)
+
+    def freeze(self, case_no: str) -> audit.Done:
+        return Numbers(self.on_record).freeze_number(FreezeNumber(case_no=case_no, step="freeze", at=OPENED))
+
+    def unfreeze(self, case_no: str) -> audit.Done:
+        order = UnfreezeNumber(case_no=case_no, step="unfreeze", at=OPENED, by="李敏")
+        return Numbers(self.on_record).unfreeze_number(order)
+
+    def take_back(self, case_no: str) -> NumberTakenBack:
+        order = TakeBackNumber(case_no=case_no, step="take-back", at=OPENED)
+        return Numbers(self.on_record).take_back_number(order)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Rulebook 2.3, 5.5, 6 and 7.3: fines, offences and payments."""
+"""Rulebook 1.3, 2.3, 5.5, 6 and 7.3: fines, offences and payments."""
 
 from collections.abc import Callable
 from datetime import date
@@ -15,7 +15,7 @@ from registry.session import Sessions
 from rulebook import policy
 from rulebook.money import Balance
 from rulebook.policy import Policy
-from rulebook.vocabulary import FineStatus
+from rulebook.vocabulary import FineStatus, Kind
 from tests.activities.conftest import Steps
 from tests.registry.conftest import at_once
 from tests.world import an_agent, shanghai
@@ -44,6 +44,18 @@ def test_each_further_case_of_an_agent_costs_more(on_record: Sessions, steps: St
     assert [fine.offence for fine in imposed] == list(range(1, 12))
     assert [int(fine.balance.fine) for fine in imposed] == [*range(1000, 10001, 1000), 10000]
     assert imposed[1].line.text == "Fined ¥2,000.00: offence 2 of the agent under this rule"
+
+
+def test_each_fraud_costs_30000_whatever_the_offence(on_record: Sessions, steps: Steps) -> None:
+    held = an_agent(on_record, numbers=3)
+    imposed = [steps.fine(steps.open(number, kind=Kind.FRAUD).case_no) for number in held]
+    assert [(fine.offence, fine.balance.fine) for fine in imposed] == [(n, Decimal(30000)) for n in (1, 2, 3)]
+
+
+def test_offences_of_one_kind_are_no_earlier_ones_of_another(on_record: Sessions, steps: Steps) -> None:
+    first, second = an_agent(on_record, numbers=2)
+    steps.fine(steps.open(first, kind=Kind.FRAUD).case_no)
+    assert steps.fine(steps.open(second).case_no).balance == stands(1000, "0")
 
 
 def test_cases_of_one_agent_fined_at_the_same_moment_are_not_both_the_first(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -25,10 +26,12 @@ from activities.notices import (
     ServeNotice,
     letters,
 )
+from activities.step import Serious
 from registry import audit
 from registry.models import CalendarDay, Notice, Number
 from registry.session import Sessions
-from rulebook.vocabulary import Business, NoticeKind, Stage, written
+from rulebook.money import Balance
+from rulebook.vocabulary import Business, Kind, NoticeKind, Stage, written
 from rulebook.working_days import Calendar
 from tests.activities.conftest import OPENED, Steps
 from tests.registry.conftest import at_once
@@ -36,6 +39,9 @@ from tests.world import a_report, an_agent, shanghai
 
 RECTIFY = NoticeKind.RECTIFICATION_ORDER
 FACTS = "登记客户为乙公司，实际由丙某使用"
+DECEIT = "冒充客服骗取验证码"
+COMPLAINT = "客户三次报修无人处理"
+SERIOUS = Serious(reasons="受害人众多", proposed_by="李敏", approved_by="赵军")
 
 
 class Breaks:
@@ -129,6 +135,17 @@ def held(on_record: Sessions) -> list[str]:
 @pytest.fixture
 def case_no(steps: Steps, held: list[str]) -> str:
     return steps.open(a_report(held[0], facts=FACTS, report_id="R-1")).case_no
+
+
+@pytest.fixture
+def fraud_no(steps: Steps, held: list[str]) -> str:
+    return steps.open(a_report(held[0], kind=Kind.FRAUD, facts=DECEIT, report_id="R-1")).case_no
+
+
+@pytest.fixture
+def failure_no(steps: Steps, held: list[str]) -> str:
+    report = a_report(held[0], kind=Kind.SERVICE_FAILURE, facts=COMPLAINT, report_id="R-1")
+    return steps.open(report).case_no
 
 
 def states(letter: EmailMessage, *parts: str) -> None:
@@ -239,7 +256,8 @@ def test_the_shutdown_notice_states_what_was_taken_and_what_stays_due(
     steps.pay(case_no, "0.01", "B1")
     steps.shut_down(case_no)
     steps.reclaim(case_no)
-    letter = post.letter(post.serve(case_no, NoticeKind.SHUTDOWN, shanghai("2026-03-10", "00:05")))
+    served = post.serve(case_no, NoticeKind.SHUTDOWN, shanghai("2026-03-10", "00:05"), clause="2.5")
+    letter = post.letter(served)
     assert letter["Subject"] == f"账户关停及号码收回通知书 {case_no}-N1"
     states(
         letter,
@@ -259,6 +277,216 @@ def test_the_shutdown_notice_states_what_was_taken_and_what_stays_due(
         case_no,
         "How to appeal",
     )
+
+
+def test_the_punishment_notice_of_a_fraud_states_freeze_suspension_fine_deadline_and_what_may_follow(
+    post: Post, steps: Steps, fraud_no: str, held: list[str]
+) -> None:
+    steps.pay(fraud_no, "0.10", "B1")
+    steps.fine(fraud_no)
+    letter = post.letter(post.serve(fraud_no, NoticeKind.PUNISHMENT, working_days=5))
+    assert (letter["To"], letter["Subject"]) == ("a7@agent.example", f"处罚通知书 {fraud_no}-N1")
+    states(
+        letter,
+        "2017年2月16日公布",
+        "第1条",
+        written(held[0]),
+        f"1. {DECEIT}（来源：monitor，编号 R-1）",
+        f"冻结涉案号码 {written(held[0])}，立即生效（规定第1.1条）",
+        "暂停贵司账户",
+        "（规定第1.2条）",
+        "罚款人民币 30,000.00 元。此为贵司第 1 次违反本条规定（规定第1.3条）",
+        "已收到 0.10 元，尚应缴纳 29,999.90 元",
+        "5 个工作日，至 2026年2月26日 24:00 止（北京时间，Asia/Shanghai）",
+        f"附言注明案件编号 {fraud_no}",
+        "涉案号码继续冻结",
+        "（规定第1.4条）",
+        "关停贵司账户并收回名下全部号码（规定第1.5条）",
+        "情节严重",
+        "（规定第1.6条）",
+        "如何申诉",
+        "Punishment notice",
+        "clause 1)",
+        DECEIT,
+        f"The number {written(held[0])} is frozen at once (1.1)",
+        "Your account is suspended",
+        "Fine: CNY 30,000.00, your offence no. 1 under this clause (1.3).",
+        "Received: CNY 0.10; still due: CNY 29,999.90.",
+        "Limit: 5 working days, until 2026-02-26 24:00 (Asia/Shanghai) (1.3)",
+        fraud_no,
+        "(1.4)",
+        "(1.5)",
+        "(1.6)",
+        "How to appeal",
+    )
+
+
+def test_the_shutdown_notice_of_a_fraud_states_its_own_clause(
+    post: Post, steps: Steps, fraud_no: str
+) -> None:
+    steps.fine(fraud_no)
+    steps.reclaim(fraud_no)
+    letter = post.letter(post.serve(fraud_no, NoticeKind.SHUTDOWN, clause="1.5"))
+    states(letter, "诈骗一案", "第1.5条", DECEIT, "尚欠 30,000.00 元", "case of fraud", "clause 1.5")
+
+
+def test_the_permanent_closure_states_the_finding_what_was_taken_and_what_is_filed(
+    post: Post, steps: Steps, fraud_no: str, held: list[str]
+) -> None:
+    steps.fine(fraud_no)
+    steps.suspend(fraud_no)
+    steps.close_account(fraud_no)
+    steps.reclaim(fraud_no)
+    served = post.serve(fraud_no, NoticeKind.PERMANENT_CLOSURE, shanghai("2026-03-10"), serious=SERIOUS)
+    letter = post.letter(served)
+    assert letter["To"] == "a7@agent.example"
+    assert letter["Subject"] == f"永久关闭账户及取消代理资格通知书 {fraud_no}-N1"
+    states(
+        letter,
+        "第1.6条",
+        DECEIT,
+        "【情节严重的认定理由】受害人众多",
+        "2026年3月10日 起永久关闭",
+        "取消贵司代理资格",
+        "号码 3 个，号码静置 30 日",
+        *map(written, sorted(held)),
+        "备案",
+        "社会公告",
+        "公安、司法机关",
+        "罚款人民币 30,000.00 元，已缴 0.00 元，尚欠 30,000.00 元，仍应缴纳",
+        f"附言注明案件编号 {fraud_no}",
+        "如何申诉",
+        "Account closed for good",
+        "clause 1.6",
+        "Reasons: 受害人众多",
+        "as of 10 March 2026, and your agency qualification is cancelled",
+        "3 numbers are reclaimed",
+        *map(written, sorted(held)),
+        "with each operator and with MIIT",
+        "CNY 30,000.00 stays due",
+        "How to appeal",
+    )
+
+
+def test_the_order_to_serve_the_customer_states_the_complaint_the_demand_and_the_deadline(
+    post: Post, failure_no: str, held: list[str]
+) -> None:
+    letter = post.letter(post.serve(failure_no, NoticeKind.SERVICE_ORDER, working_days=3))
+    assert (letter["To"], letter["Subject"]) == ("a7@agent.example", f"限期服务通知书 {failure_no}-N1")
+    states(
+        letter,
+        "2017年2月16日公布",
+        "第3.1条",
+        written(held[0]),
+        f"乙{held[0]}商贸有限公司",
+        COMPLAINT,
+        "请在期限内为上述客户提供服务",
+        "不予罚款（规定第3.2条）",
+        "3 个工作日，至 2026年2月24日 24:00 止（北京时间，Asia/Shanghai）",
+        "平台收回该号码，直接为客户提供服务",
+        "续费（规定第3.3条）",
+        "如何申诉",
+        "Order to serve the customer",
+        "clause 3.1",
+        COMPLAINT,
+        "Limit: 3 working days, until 2026-02-24 24:00 (Asia/Shanghai).",
+        "(3.3)",
+        "How to appeal",
+    )
+
+
+def test_agent_and_customer_are_each_told_that_the_number_is_served_directly(
+    post: Post, steps: Steps, failure_no: str, held: list[str]
+) -> None:
+    steps.take_back(failure_no)
+    number, day = written(held[0]), shanghai("2026-02-25")
+    to_agent, to_customer = (
+        post.letter(post.serve(failure_no, kind, day))
+        for kind in (NoticeKind.TAKE_BACK, NoticeKind.TAKE_BACK_CUSTOMER)
+    )
+    assert (to_agent["To"], to_agent["Subject"]) == ("a7@agent.example", f"号码收回通知书 {failure_no}-N1")
+    states(
+        to_agent,
+        "甲通信有限公司（代理商编号 A7）",
+        "第3.3条",
+        COMPLAINT,
+        f"自 2026年2月25日 起，收回号码 {number}。本案仅收回该号码",
+        "由平台直接服务",
+        "续费由平台自行负责",
+        "下次续费日：2038年12月1日",
+        "不予罚款",
+        "如何申诉",
+        "clause 3.3",
+        f"The number {number} is taken back as of 25 February 2026",
+        "Next renewal date: 1 December 2038",
+        "How to appeal",
+    )
+    assert (to_customer["To"], to_customer["Subject"]) == (
+        f"office@{held[0]}.example",
+        f"服务变更告知书 {failure_no}-N2",
+    )
+    states(
+        to_customer,
+        f"致：乙{held[0]}商贸有限公司",
+        "甲通信有限公司",
+        "第3.3条",
+        number,
+        "中国电信",
+        "自 2026年2月25日 起，由平台直接为贵司提供服务",
+        "号码不变",
+        "下次续费日：2038年12月1日",
+        f"写明文书编号 {failure_no}-N2",
+        f"To: 乙{held[0]}商贸有限公司",
+        number,
+        "As of 25 February 2026 the platform serves you directly",
+        "Next renewal date: 1 December 2038",
+    )
+    private = ("王芳", "代理商编号", "申诉", "appeal", COMPLAINT)
+    assert [said for said in private if said in to_customer.get_content()] == []
+    assert [notice.recipient for notice in post.on_file()] == [to_agent["To"], to_customer["To"]]
+
+
+@pytest.mark.parametrize("debt", [True, False])
+def test_a_case_that_another_one_overtook_says_which_and_what_stays_due(
+    post: Post, steps: Steps, case_no: str, debt: bool
+) -> None:
+    if debt:
+        steps.fine(case_no)
+        steps.pay(case_no, "0.01", "B1")
+    served = post.serve(case_no, NoticeKind.CLOSING, outcome=Stage.OVERTAKEN, overtaken_by="FR-2026-00007")
+    letter = post.letter(served)
+    states(letter, "结案通知书", "已由案件 FR-2026-00007 收回", "第7.2条", "by case FR-2026-00007", "(7.2)")
+    owed = (
+        "尚欠 999.99 元，作为债务仍应缴纳",
+        f"附言注明案件编号 {case_no}",
+        "CNY 999.99 stays due as a debt",
+    )
+    nothing = ("无需再采取任何行动", "Nothing more is asked of you")
+    states(letter, *(owed if debt else nothing))
+    assert [said for said in (nothing if debt else owed) if said in letter.get_content()] == []
+
+
+def test_a_fraud_that_was_paid_says_that_account_and_number_await_an_officer(
+    post: Post, steps: Steps, fraud_no: str
+) -> None:
+    steps.settle(fraud_no)
+    letter = post.letter(post.serve(fraud_no, NoticeKind.CLOSING, outcome=Stage.SETTLED))
+    states(
+        letter,
+        "诈骗一案（规定第1条）",
+        "罚款人民币 30,000.00 元已缴清（规定第1.4条",
+        "涉案号码继续冻结，直至合规人员决定解冻（规定第1.4条）",
+        "case of fraud (clause 1) is closed",
+        "The fine of CNY 30,000.00 is paid (1.4",
+        "the number stays frozen until an officer unfreezes it (1.4)",
+    )
+
+
+def test_a_customer_that_was_served_after_all_ends_the_case_without_a_fine(
+    post: Post, failure_no: str
+) -> None:
+    letter = post.letter(post.serve(failure_no, NoticeKind.CLOSING, outcome=Stage.RECTIFIED))
+    states(letter, "服务失职一案（规定第3条）", "已为客户提供服务，不予罚款（规定第3.2条）", "no fine (3.2)")
 
 
 @pytest.mark.parametrize(
@@ -321,13 +549,26 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("kind", [RECTIFY, NoticeKind.CLOSING])
+@pytest.mark.parametrize(
+    ("kind", "violation"),
+    [
+        (RECTIFY, Kind.SECONDARY_SALE),
+        (NoticeKind.CLOSING, Kind.SECONDARY_SALE),
+        (NoticeKind.SHUTDOWN, Kind.SECONDARY_SALE),
+        (NoticeKind.PUNISHMENT, Kind.SECONDARY_SALE),
+        (NoticeKind.PUNISHMENT, Kind.FRAUD),
+        (NoticeKind.PERMANENT_CLOSURE, Kind.FRAUD),
+        (NoticeKind.SERVICE_ORDER, Kind.SERVICE_FAILURE),
+        (NoticeKind.TAKE_BACK, Kind.SERVICE_FAILURE),
+        (NoticeKind.TAKE_BACK_CUSTOMER, Kind.SERVICE_FAILURE),
+    ],
+)
 def test_nothing_that_comes_from_outside_forges_a_header_or_a_line(
-    post: Post, steps: Steps, kind: NoticeKind
+    post: Post, steps: Steps, kind: NoticeKind, violation: Kind
 ) -> None:
-    harmless = _everywhere("甲公司", kind, post, steps)
+    harmless = _everywhere("甲公司", kind, post, steps, violation)
     for hostile in HOSTILE:
-        forged = _everywhere(hostile, kind, post, steps)
+        forged = _everywhere(hostile, kind, post, steps, violation)
         assert _headers(forged) == _headers(harmless), hostile
         assert len(_body(forged)) == len(_body(harmless)), hostile
         assert [line for line in _body(forged) if not line.isprintable()] == [], hostile
@@ -340,10 +581,14 @@ def test_text_from_outside_is_shown_and_never_carried_out(post: Post, steps: Ste
     assert "49" not in text
 
 
-def test_no_address_adds_a_recipient(post: Post, on_record: Sessions, steps: Steps) -> None:
-    [number] = an_agent(on_record, email="a@agent.example\r\nBcc: evil@x.example")
-    served = post.serve(steps.open(number).case_no, RECTIFY, working_days=3)
-    letter = post.letter(served)
+@pytest.mark.parametrize("kind", [NoticeKind.TAKE_BACK, NoticeKind.TAKE_BACK_CUSTOMER])
+def test_no_address_adds_a_recipient(post: Post, on_record: Sessions, steps: Steps, kind: NoticeKind) -> None:
+    forged = "a@agent.example\r\nBcc: evil@x.example"
+    [number] = an_agent(on_record, email=forged)
+    with on_record.begin() as session:
+        session.get_one(Number, number).customer_email = forged
+    case_no = steps.open(number, kind=Kind.SERVICE_FAILURE).case_no
+    letter = post.letter(post.serve(case_no, kind))
     assert not {"Bcc", "Cc"} & set(letter.keys())
     assert len(letter.get_all("To", [])) == 1
 
@@ -353,14 +598,21 @@ def test_no_line_of_a_letter_is_longer_than_mail_allows(post: Post, steps: Steps
     assert max(map(len, letter.split(b"\r\n"))) <= 998
 
 
-def _everywhere(said: str, kind: NoticeKind, post: Post, steps: Steps) -> bytes:
+def _everywhere(
+    said: str, kind: NoticeKind, post: Post, steps: Steps, violation: Kind = Kind.SECONDARY_SALE
+) -> bytes:
     """A letter in which all that comes from outside says the same."""
     [number] = an_agent(post.on_record, name=said, contact=said)
     with post.on_record.begin() as session:
         held = session.get_one(Number, number)
         held.customer = held.certificate = held.operator = said
-    case_no = steps.open(a_report(number, facts=said)).case_no
-    served = post.serve(case_no, kind, working_days=3, outcome=Stage.DISMISSED, reason=said)
+    case_no = steps.open(a_report(number, kind=violation, facts=said)).case_no
+    if kind is NoticeKind.PUNISHMENT:
+        steps.fine(case_no)
+    serious = Serious(reasons=said, proposed_by=said, approved_by=said)
+    served = post.serve(
+        case_no, kind, working_days=3, outcome=Stage.DISMISSED, reason=said, clause="2.5", serious=serious
+    )
     return (post.folder / f"{served.notice_no}.eml").read_bytes()
 
 
@@ -483,6 +735,19 @@ def test_a_deadline_computed_anew_moves_later_or_not_at_all(
     assert first.deadline == again.deadline
     assert first.deadline.last_day == post.on_file()[0].last_day == date.fromisoformat(last_day)
     assert len(post.told(case_no)) == 2 + told
+
+
+def test_whoever_computes_a_deadline_anew_is_told_what_the_registry_knows_of_money_and_end(
+    post: Post, steps: Steps, case_no: str
+) -> None:
+    post.serve(case_no, RECTIFY, working_days=3)
+    steps.fine(case_no)
+    steps.pay(case_no, "400", "B1")
+    known = post.reckon(case_no)
+    assert known.balance == Balance(fine=Decimal(1000), paid=Decimal(400))
+    assert known.outcome is None
+    steps.close(case_no, Stage.DISMISSED)
+    assert post.reckon(case_no).outcome is Stage.DISMISSED
 
 
 def test_a_limit_is_extended_by_working_days_once(post: Post, case_no: str) -> None:

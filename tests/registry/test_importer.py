@@ -2,6 +2,7 @@
 
 import csv
 import io
+from datetime import date
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from registry.importer import COLUMNS, Loaded, Problem, Refused, decode, load, read
 from registry.models import Account, Agent, AuditLine, Number
 from registry.session import Sessions
-from rulebook.vocabulary import AccountStatus, NumberStatus
+from rulebook.vocabulary import AccountStatus, Holder, NumberStatus
 from tests.world import shanghai
 
 AT = shanghai("2026-03-02")
@@ -24,8 +25,10 @@ ROW = {
     "phone": "+86 138-0000-0000",
     "number": "400-800-0001",
     "customer": "北京𠮷祥商贸（集团）有限公司",
+    "customer_email": "office@customer.example",
     "certificate": "91310000MA1FL0000X",
     "operator": "中国联通",
+    "renewal_due": "2027-04-10",
 }
 
 
@@ -65,8 +68,10 @@ def test_a_file_puts_agents_with_their_accounts_and_numbers_on_record(on_record:
         agent, number = session.get_one(Agent, "A1"), session.get_one(Number, "4008000001")
         assert [agent.name, agent.contact, agent.email, agent.phone] == list(ROW.values())[1:5]
         assert agent.account.status is AccountStatus.OPEN
-        assert [number.customer, number.certificate, number.operator] == list(ROW.values())[6:]
-        assert number.status is NumberStatus.ACTIVE
+        described = [number.customer, number.customer_email, number.certificate, number.operator]
+        assert described == list(ROW.values())[6:10]
+        assert number.renewal_due == date(2027, 4, 10)
+        assert (number.status, number.holder) == (NumberStatus.ACTIVE, Holder.AGENT)
 
 
 def test_who_brought_a_file_in_and_when_stands_in_the_audit_trail(on_record: Sessions) -> None:
@@ -99,6 +104,7 @@ def test_all_problems_are_named_at_once_with_line_and_column() -> None:
         {"number": "4008000004", "agent_name": "另一家公司"},
         {"number": "4008000005", "agent_id": "-"},
         {"number": "4008000006", "agent_id": "B3"},
+        {"number": "4008000007", "agent_id": "B4", "customer_email": "nobody", "renewal_due": "2027-02-30"},
     ]
     assert [(problem.line, problem.column) for problem in problems(a_file(*rows))] == [
         (3, "email"),
@@ -109,6 +115,8 @@ def test_all_problems_are_named_at_once_with_line_and_column() -> None:
         (6, "number"),
         (7, "agent_id"),
         (8, "agent_id"),
+        (10, "customer_email"),
+        (10, "renewal_due"),
     ]
 
 
@@ -140,7 +148,7 @@ def test_lines_are_counted_right_after_cells_of_several_lines_and_empty_lines(ne
     ("text", "line", "column"),
     [
         ("", 1, "agent_id"),
-        (a_file({}, columns=COLUMNS[:-1]), 1, "operator"),
+        (a_file({}, columns=COLUMNS[:-1]), 1, "renewal_due"),
         (a_file({}).replace("\r\n", ",extra\r\n").replace(",extra", "", 1), 2, "-"),
         (a_file({}) + "A1,half", 3, "contact"),
         (a_file({}) + '"A1"x,', 3, "-"),
@@ -186,8 +194,46 @@ def test_whatever_the_file_it_is_read_or_refused(content: str | bytes) -> None:
         "a\u202e@agent.example",
     ],
 )
-def test_an_address_that_no_letter_can_reach_is_refused(email: str) -> None:
-    assert {problem.column for problem in problems(a_file({"email": email}))} == {"email"}
+@pytest.mark.parametrize("column", ["email", "customer_email"])
+def test_an_address_that_no_letter_can_reach_is_refused(column: str, email: str) -> None:
+    assert {problem.column for problem in problems(a_file({column: email}))} == {column}
+
+
+@pytest.mark.parametrize("due", ["", "2027-02-30", "10.04.2027", "2027/4/10", "46122", "0"])
+def test_a_renewal_is_due_on_a_day_and_nothing_else(due: str) -> None:
+    assert {problem.column for problem in problems(a_file({"renewal_due": due}))} == {"renewal_due"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "operator"),
+    [
+        ("4000", "中国联通"),
+        ("4001", "中国移动"),
+        ("4006", "中国联通"),
+        ("4007", "中国移动"),
+        ("4008", "中国电信"),
+        ("4009", "中国电信"),
+    ],
+)
+def test_the_operator_of_a_number_is_told_by_its_prefix_unless_the_file_says_another(
+    on_record: Sessions, prefix: str, operator: str
+) -> None:
+    told, said = f"{prefix}000001", f"{prefix}000002"
+    bring_in(on_record, {"number": told, "operator": " "}, {"number": said, "operator": "中国广电"})
+    with on_record() as session:
+        assert session.get_one(Number, told).operator == operator
+        assert session.get_one(Number, said).operator == "中国广电"
+
+
+def test_an_operator_on_record_is_not_replaced_by_a_guess(on_record: Sessions) -> None:
+    bring_in(on_record, {"operator": "中国移动"})
+    bring_in(on_record, {"operator": ""})
+    with on_record() as session:
+        assert session.get_one(Number, "4008000001").operator == "中国移动"
+
+
+def test_a_number_whose_operator_nobody_knows_is_refused() -> None:
+    assert {p.column for p in problems(a_file({"number": "4002000001", "operator": ""}))} == {"operator"}
 
 
 def test_nothing_is_loaded_when_one_number_belongs_to_another_agent(on_record: Sessions) -> None:
@@ -212,6 +258,7 @@ def test_a_file_brought_in_again_updates_what_it_describes_and_touches_no_status
         session.get_one(Account, "A1").status = AccountStatus.SHUT_DOWN
         number = session.get_one(Number, "4008000001")
         number.status, number.quarantined_until = NumberStatus.QUARANTINED, AT.date()
+        number.holder = Holder.PLATFORM
     again = {"email": "new@agent.example", "customer": "丙商贸有限公司"}
     loaded = bring_in(on_record, again, again | {"number": "4008000003"})
     assert loaded == Loaded(agents_added=0, agents_updated=1, numbers_added=1, numbers_updated=1)
@@ -220,4 +267,19 @@ def test_a_file_brought_in_again_updates_what_it_describes_and_touches_no_status
         first, second = (session.get_one(Number, n) for n in ("4008000001", "4008000002"))
         assert (agent.email, agent.account.status) == ("new@agent.example", AccountStatus.SHUT_DOWN)
         assert (first.customer, first.status) == ("丙商贸有限公司", NumberStatus.QUARANTINED)
+        assert first.holder is Holder.PLATFORM
         assert second.customer == ROW["customer"]
+
+
+def test_the_renewal_of_a_number_that_the_platform_serves_itself_is_not_overwritten(
+    on_record: Sessions,
+) -> None:
+    bring_in(on_record, {}, {"number": "4008000002"})
+    with on_record.begin() as session:
+        session.get_one(Number, "4008000001").holder = Holder.PLATFORM
+    again = {"renewal_due": "2028-04-10", "customer_email": "new@customer.example"}
+    bring_in(on_record, again, again | {"number": "4008000002"})
+    with on_record() as session:
+        direct, sold = (session.get_one(Number, n) for n in ("4008000001", "4008000002"))
+        assert (direct.renewal_due, sold.renewal_due) == (date(2027, 4, 10), date(2028, 4, 10))
+        assert direct.customer_email == "new@customer.example"

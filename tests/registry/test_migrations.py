@@ -1,19 +1,24 @@
 """The migrations build what the models describe, however often and by however many at once."""
 
+from datetime import date
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 import registry
-from registry.models import Base
+from registry.models import Account, Base, Number
 from registry.session import connect, migrate
+from rulebook.vocabulary import AccountStatus, Holder, NumberStatus
 
 # Everything that a schema consists of but triggers and functions, which the models don't describe.
 SCHEMA = """
@@ -86,13 +91,88 @@ def test_processes_that_start_together_may_all_migrate(bare: Engine, database_ur
     assert ("sequence", "case_numbers", "", "") in _schema(bare)
 
 
-def test_a_migration_can_be_taken_back_and_leaves_nothing_behind(engine: Engine) -> None:
-    before = _schema(engine)
+def _take_back_to(engine: Engine, revision: str) -> None:
+    with engine.begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(registry.__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+    config.attributes["connection"] = connection
+    return config
+
+
+def test_a_migration_can_be_taken_back_and_leaves_nothing_behind(engine: Engine) -> None:
+    before = _schema(engine)
+    _take_back_to(engine, "base")
     assert _schema(engine) == set()
     migrate(engine)
     assert _schema(engine) == before
+
+
+# A registry as it was before the whole rulebook: one number in use, one taken back by a shutdown.
+BEFORE_0002 = """
+insert into agents values ('A1', '甲通信有限公司', '王芳', 'a1@agent.example', '13800000000');
+insert into numbers values
+    ('4008000001', 'A1', '乙商贸有限公司', '91310000MA1FL0000X', '中国电信', 'active', null, null),
+    ('4008000002', 'A1', '丙商贸有限公司', '91310000MA1FL0000X', '中国电信', 'active', null, null);
+insert into cases values
+    ('SS-2026-00001', 'secondary-sale', '4008000002', 'A1', 'secondary-sale-4008000002', 'run',
+     '2017-02-16', now(), 'monitor', 'shut-down', now());
+insert into accounts values ('A1', 'shut-down', 'SS-2026-00001', now());
+insert into fines (case_no, step, agent_id, kind, offence, amount, status, set_at) values
+    ('SS-2026-00001', 'fine', 'A1', 'secondary-sale', 1, 1000, 'due', now());
+update numbers set status = 'quarantined', quarantined_until = '2026-04-01', reclaimed_by = 'SS-2026-00001'
+    where number = '4008000002';
+"""
+ROWS = " union all ".join(
+    f"select '{table}', to_jsonb({table}) from {table}"
+    for table in ("agents", "accounts", "numbers", "cases", "fines")
+)
+TRIGGERS = "select tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal"
+
+
+@pytest.fixture
+def earlier(bare: Engine) -> Engine:
+    """A registry of revision 0001 with some rows on record."""
+    with bare.begin() as connection:
+        command.upgrade(_config(connection), "0001")
+        connection.execute(text(BEFORE_0002))
+    return bare
+
+
+def _on_record(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return sorted((tuple(row) for row in connection.execute(text(ROWS))), key=str)
+
+
+def _triggers(engine: Engine) -> set[tuple[str, ...]]:
+    with engine.connect() as connection:
+        return {tuple(row) for row in connection.execute(text(TRIGGERS))}
+
+
+def test_what_is_on_record_outlives_the_migration_to_the_whole_rulebook_and_back(earlier: Engine) -> None:
+    rows, schema, triggers = _on_record(earlier), _schema(earlier), _triggers(earlier)
+    migrate(earlier)
+    with Session(earlier) as session:
+        used, rests = (session.get_one(Number, f"400800000{n}") for n in (1, 2))
+        assert (used.status, used.holder) == (NumberStatus.ACTIVE, Holder.AGENT)
+        assert (rests.status, rests.holder) == (NumberStatus.QUARANTINED, Holder.PLATFORM)
+        assert rests.quarantined_until == date(2026, 4, 1)
+    for (table, before), (same_table, after) in zip(rows, _on_record(earlier), strict=True):
+        assert (table, before.items() <= after.items()) == (same_table, True)
+    _take_back_to(earlier, "0001")
+    assert (_on_record(earlier), _schema(earlier), _triggers(earlier)) == (rows, schema, triggers)
+
+
+def test_a_migration_is_not_taken_back_over_what_it_alone_can_say(earlier: Engine) -> None:
+    migrate(earlier)
+    with Session(earlier) as session, session.begin():
+        number = session.get_one(Number, "4008000001")
+        number.status, number.frozen_by = NumberStatus.FROZEN, "SS-2026-00001"
+    with pytest.raises(IntegrityError, match="ck_numbers_numberstatus"):
+        _take_back_to(earlier, "0001")
+    with Session(earlier) as session:
+        assert session.get_one(Number, "4008000001").status is NumberStatus.FROZEN
+        assert session.get_one(Account, "A1").status is AccountStatus.SHUT_DOWN

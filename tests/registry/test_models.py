@@ -12,12 +12,26 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from registry import audit
-from registry.models import Account, Base, CalendarDay, Case, Fine, Notice, Number, Payment, ReportRow
+from registry.models import (
+    Account,
+    Base,
+    CalendarDay,
+    Case,
+    Filing,
+    Fine,
+    Notice,
+    Number,
+    Payment,
+    ReportRow,
+)
 from registry.session import Sessions
 from rulebook.vocabulary import (
     LEGAL_MOVES,
     AccountStatus,
+    FilingKind,
+    FilingStatus,
     FineStatus,
+    Holder,
     Kind,
     NoticeKind,
     NumberStatus,
@@ -87,18 +101,44 @@ def a_number(case: Case, **said: Any) -> Number:
         "number": "4009999999",
         "agent_id": case.agent_id,
         "customer": "乙商贸有限公司",
+        "customer_email": "office@customer.example",
         "certificate": "91310000MA1FL0000X",
         "operator": "中国电信",
+        "renewal_due": DAY,
     }
     return Number(**described | said)
+
+
+def a_filing(case: Case, **said: Any) -> Filing:
+    described = {
+        "filing_no": f"{case.case_no}-F1",
+        "case_no": case.case_no,
+        "kind": FilingKind.MIIT,
+        "recipient": "工业和信息化部",
+        "document": "",
+        "attachment": {},
+        "sha256": "0" * 64,
+        "since": AT,
+    }
+    return Filing(**described | said)
+
+
+def in_status(case: Case, status: StrEnum) -> dict[str, Any]:
+    """What a number needs to have beside its status."""
+    needs: dict[StrEnum, dict[str, Any]] = {
+        NumberStatus.ACTIVE: {"holder": Holder.AGENT},
+        NumberStatus.FROZEN: {"holder": Holder.AGENT, "frozen_by": case.case_no},
+        NumberStatus.QUARANTINED: {"holder": Holder.PLATFORM, "quarantined_until": DAY},
+        NumberStatus.FREE: {"holder": Holder.NOBODY},
+    }
+    return {"status": status} | needs[status]
 
 
 ROWS: dict[type[StrEnum], Callable[[Case, StrEnum], Base]] = {
     AccountStatus: lambda case, status: Account(agent_id=case.agent_id, status=status),
     FineStatus: lambda case, status: a_fine(case, status=status),
-    NumberStatus: lambda case, status: a_number(
-        case, status=status, quarantined_until=DAY if status is NumberStatus.QUARANTINED else None
-    ),
+    FilingStatus: lambda case, status: a_filing(case, status=status),
+    NumberStatus: lambda case, status: a_number(case, **in_status(case, status)),
 }
 
 
@@ -124,7 +164,7 @@ def _may_move(
         session.add(held)
         session.flush()
         wanted = row(case, after)
-        for field in ("status", "quarantined_until"):
+        for field in ("status", "holder", "quarantined_until", "frozen_by"):
             if hasattr(held, field):
                 setattr(held, field, getattr(wanted, field))
         try:
@@ -149,8 +189,14 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[Case], list[Base]]]] = {
     "offence no. 0": ("ck_fines_offence", lambda c: [a_fine(c, offence=0)]),
     "a negative payment": ("ck_payments_amount", lambda c: [a_payment(c, amount=Decimal(-1))]),
     "no ten digits": ("ten_digits", lambda c: [a_number(c, number="400-800-1234")]),
-    "endless quarantine": ("quarantine", lambda c: [a_number(c, status=NumberStatus.QUARANTINED)]),
+    "endless quarantine": (
+        "quarantine",
+        lambda c: [a_number(c, status=NumberStatus.QUARANTINED, holder=Holder.PLATFORM)],
+    ),
     "an active number in quarantine": ("quarantine", lambda c: [a_number(c, quarantined_until=DAY)]),
+    "frozen by no case": ("frozen_by_a_case", lambda c: [a_number(c, status=NumberStatus.FROZEN)]),
+    "a freeze on an active number": ("frozen_by_a_case", lambda c: [a_number(c, frozen_by=c.case_no)]),
+    "two filings to one recipient": ("uq_filings", lambda c: [a_filing(c), a_filing(c, filing_no="F2")]),
     "closed without an outcome": ("closed_with_an_outcome", lambda c: [a_case(c, closed_at=AT)]),
     "an outcome while open": ("closed_with_an_outcome", lambda c: [a_case(c, outcome=Stage.SETTLED)]),
     "a limit without a deadline": ("limit_has_a_deadline", lambda c: [a_notice(c, working_days=3)]),
@@ -167,6 +213,22 @@ def test_the_registry_refuses_what_contradicts_the_rulebook(on_record: Sessions,
         what for what, (rule, rows) in CONTRADICTIONS.items() if _accepts(on_record, rows(case), rule)
     }
     assert accepted == set()
+
+
+def test_a_number_has_one_holder_whatever_its_status(on_record: Sessions, case: Case) -> None:
+    accepted = {
+        (status, holder)
+        for status, holder in product(NumberStatus, Holder)
+        if _accepts(on_record, [a_number(case, **in_status(case, status) | {"holder": holder})], "one_holder")
+    }
+    assert accepted == {
+        (NumberStatus.ACTIVE, Holder.AGENT),
+        (NumberStatus.ACTIVE, Holder.PLATFORM),
+        (NumberStatus.FROZEN, Holder.AGENT),
+        (NumberStatus.FROZEN, Holder.PLATFORM),
+        (NumberStatus.QUARANTINED, Holder.PLATFORM),
+        (NumberStatus.FREE, Holder.NOBODY),
+    }
 
 
 def _accepts(on_record: Sessions, rows: list[Base], rule: str) -> bool:

@@ -33,6 +33,18 @@ def test_the_limits_are_those_of_the_announcement() -> None:
     rules = announced.secondary_sale
     assert (rules.rectify_within(Business.REGULAR), rules.rectify_within(Business.IRREGULAR)) == (3, 1)
     assert (rules.pay_within, announced.quarantine.days) == (5, 30)
+    assert announced.fraud.pay_within == 5
+    assert announced.service_failure.serve_within == 3
+
+
+@pytest.mark.parametrize("offence", [1, 2, 1000])
+def test_a_fraud_costs_30000_for_each_number_whatever_the_offence(offence: int) -> None:
+    assert in_force(ANNOUNCED).fine(Kind.FRAUD, offence) == Decimal(30000)
+
+
+def test_a_service_failure_is_not_fined() -> None:
+    with pytest.raises(LookupError, match="service-failure"):
+        in_force(ANNOUNCED).fine(Kind.SERVICE_FAILURE, 1)
 
 
 def test_offences_are_counted_from_one() -> None:
@@ -59,7 +71,11 @@ def test_no_policy_lets_a_fine_fall_with_a_further_offence_or_pass_its_ceiling(
         ("first = 1000", "first = 3000", r"secondary_sale\.fine\n.*must not fall"),
         ("second = 2000", "second = 20000", r"secondary_sale\.fine\n.*must not fall"),
         ("each_further = 1000", "each_further = -1000", r"secondary_sale\.fine\.each_further"),
-        ("pay_within = 5", "pay_within = -5", r"secondary_sale\.pay_within"),
+        ("fine_per_number = 30000", "fine_per_number = 0", r"fraud\.fine_per_number"),
+        ("pay_within = 5          # 1.3", "pay_within = -5", r"fraud\.pay_within"),
+        ("pay_within = 5          # 2.4", "pay_within = -5", r"secondary_sale\.pay_within"),
+        ("serve_within = 3", "serve_within = 0", r"service_failure\.serve_within"),
+        ("renewal_notice = 30", "renewal_notice = -30", r"service_failure\.renewal_notice"),
         ("rectify_irregular = 1", "rectify_irregular = 0", r"secondary_sale\.rectify_irregular"),
         ("rectify_regular = 3", "rectify_regular = 3\nrectify_some = 2", r"secondary_sale\.rectify_some"),
         ("ceiling = 10000", "", r"secondary_sale\.fine\.ceiling"),

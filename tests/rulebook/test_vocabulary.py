@@ -5,7 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from rulebook.vocabulary import Kind, Number400, OneLine, one_line, workflow_id, written
+from rulebook.vocabulary import (
+    LEGAL_MOVES,
+    AccountStatus,
+    FilingStatus,
+    FineStatus,
+    Kind,
+    Number400,
+    NumberStatus,
+    OneLine,
+    Stage,
+    one_line,
+    operator_of,
+    workflow_id,
+    written,
+)
 
 numbers: TypeAdapter[str] = TypeAdapter(Number400)
 words: TypeAdapter[str] = TypeAdapter(OneLine)
@@ -80,6 +94,43 @@ def test_a_violation_has_one_id_a_number_and_a_kind() -> None:
     assert workflow_id(Kind.SECONDARY_SALE, "4008001234") == "secondary-sale-4008001234"
 
 
-def test_every_kind_has_a_clause_of_its_own_in_words() -> None:
-    assert Kind.SECONDARY_SALE.prefix == "SS"
-    assert len({kind.prefix for kind in Kind}) == len({kind.label for kind in Kind}) == len(Kind)
+def test_every_kind_has_a_clause_a_prefix_and_words_of_its_own() -> None:
+    assert {kind: (kind.clause, kind.prefix, kind.label) for kind in Kind} == {
+        Kind.FRAUD: ("1", "FR", "诈骗 · fraud"),
+        Kind.SECONDARY_SALE: ("2", "SS", "私自转售 · secondary sale"),
+        Kind.SERVICE_FAILURE: ("3", "SF", "服务失职 · service failure"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "operator"),
+    [("06", "中国联通"), ("17", "中国移动"), ("89", "中国电信"), ("2345", "")],
+)
+def test_the_fourth_digit_tells_the_operator(prefixes: str, operator: str) -> None:
+    assert {operator_of(f"400{prefix}001234") for prefix in prefixes} == {operator}
+
+
+def test_what_is_final_stays_so() -> None:
+    final = {word for words, moves in LEGAL_MOVES.items() for word in words if word not in dict(moves)}
+    assert final == {
+        AccountStatus.CLOSED,
+        NumberStatus.FREE,
+        FineStatus.VOID,
+        FilingStatus.ACKNOWLEDGED,
+        FilingStatus.WAIVED,
+    }
+    assert {status for status in FilingStatus if status.done} == final & set(FilingStatus)
+
+
+def test_a_case_is_in_progress_until_it_has_an_outcome() -> None:
+    assert {stage for stage in Stage if not stage.ended} == {
+        Stage.OPENING,
+        Stage.RECTIFICATION,
+        Stage.PUNISHMENT,
+        Stage.PAYMENT,
+        Stage.SHUTDOWN,
+        Stage.TAKE_BACK,
+        Stage.APPROVAL,
+        Stage.CLOSURE,
+        Stage.FILING,
+    }
