@@ -10,9 +10,11 @@ from email.message import EmailMessage
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import inspect, select, text
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from registry.models import Account, Agent, Base, CalendarDay, Number
 from registry.session import Sessions
@@ -154,8 +156,19 @@ class CaseInTime:
         return await self._update("dismiss", {"officer": officer, "reason": reason})
 
     async def _update(self, name: str, message: dict[str, Any]) -> str:
-        answer: Answer = await self.handle.execute_update(name, message, result_type=Answer)
-        return answer.text
+        """Command as the officers' desk does: again under the same id where a workflow task took it along."""
+        command_id = f"{name}-{uuid4()}"
+        while True:
+            try:
+                answer: Answer = await self.handle.execute_update(
+                    name, message, id=command_id, result_type=Answer
+                )
+            except RPCError as error:
+                if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return answer.text
 
     async def signal(self, name: str, message: Any) -> None:
         """Send a signal as the Web UI does: plain JSON."""
