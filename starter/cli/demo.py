@@ -81,14 +81,10 @@ async def _play(settings: Settings, web: str, started: float, *, stay: bool) -> 
             f"{len(playing)} cases, {yuan(fines)} of fines standing, {yuan(money)} paid; "
             f"{time.monotonic() - started:.0f} seconds"
         )
-        out.print(
-            f"\nWeb UI    {web}\n"
-            f"notices   {settings.outbox_folder.resolve()}\n"
-            f"by hand   ENFORCE_HOME={HOME} {ENFORCE} case {playing[0].number}",
-            soft_wrap=True,
-        )
+        out.print(f"\nWeb UI    {web}\nnotices   {settings.outbox_folder.resolve()}", soft_wrap=True)
         if stay:
-            out.print("Ctrl-C ends the demo")
+            by_hand = f"ENFORCE_HOME={HOME} {ENFORCE} case {playing[0].number}"
+            out.print(f"by hand   {by_hand}\nCtrl-C ends the demo", soft_wrap=True)
             await serve.stopped()
 
 
