@@ -7,6 +7,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper
 
 
@@ -24,7 +25,12 @@ class VirtualTime:
 
     async def forward(self, workflow_id: str, by: timedelta) -> bool:
         """Move a case's clock on, through every timer on the way; False if the case ended first."""
-        went_on = await self._skipper.fast_forward(self._client.get_workflow_handle(workflow_id), by)
+        try:
+            went_on = await self._skipper.fast_forward(self._client.get_workflow_handle(workflow_id), by)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            went_on = False
         self._ahead[workflow_id] += by
         return went_on
 

@@ -3,7 +3,15 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from activities.filings import FilingShown
 from registry.audit import Line
@@ -41,7 +49,7 @@ class CaseStart(Message):
 class AccountClosed(Message):
     """Another case has closed the agent's account (7.2). Signal `account_closed`."""
 
-    in_case: str
+    in_case: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}-[0-9]{4}-[0-9]{5,}$")]
 
 
 class RectificationReported(Message):

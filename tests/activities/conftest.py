@@ -93,8 +93,8 @@ class Steps:
         order = SuspendAccount(case_no=case_no, step="account-suspend", at=at)
         return Accounts(self.on_record).suspend_account(order)
 
-    def reopen(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
-        order = ReopenAccount(case_no=case_no, step="account-reopen", at=at, by="李敏")
+    def reopen(self, case_no: str, at: datetime = OPENED, *, undo: bool = False) -> AccountMoved:
+        order = ReopenAccount(case_no=case_no, step="account-reopen", at=at, by="李敏", undo=undo)
         return Accounts(self.on_record).reopen_account(order)
 
     def close_account(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
@@ -112,8 +112,8 @@ class Steps:
     def freeze(self, case_no: str) -> audit.Done:
         return Numbers(self.on_record).freeze_number(FreezeNumber(case_no=case_no, step="freeze", at=OPENED))
 
-    def unfreeze(self, case_no: str) -> audit.Done:
-        order = UnfreezeNumber(case_no=case_no, step="unfreeze", at=OPENED, by="李敏")
+    def unfreeze(self, case_no: str, *, undo: bool = False) -> audit.Done:
+        order = UnfreezeNumber(case_no=case_no, step="unfreeze", at=OPENED, by="李敏", undo=undo)
         return Numbers(self.on_record).unfreeze_number(order)
 
     def take_back(self, case_no: str) -> NumberTakenBack:

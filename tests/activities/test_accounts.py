@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import select
 
 from activities.accounts import AccountMoved
+from activities.fines import balance
 from activities.step import Refused
 from registry import audit
-from registry.models import Account, Agent
+from registry.models import Account, Agent, Case
 from registry.session import Sessions
 from rulebook.vocabulary import AccountStatus, Kind, Stage
 from tests.activities.conftest import Steps
@@ -127,7 +128,53 @@ def test_an_account_is_reopened_after_a_fraud_that_was_dismissed_though_nothing_
     steps.fine(case_no)
     steps.void(case_no)
     steps.close(case_no, Stage.DISMISSED)
-    steps.reopen(case_no)
+    steps.reopen(case_no, undo=True)
+    assert account(on_record).status is AccountStatus.OPEN
+
+
+@pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("dismissed_first", [True, False])
+def test_a_case_that_is_dismissed_leaves_the_account_to_another_that_stands(
+    on_record: Sessions, steps: Steps, settled: bool, dismissed_first: bool
+) -> None:
+    dismissed, stands = case_nos = frauds(on_record, steps)
+    for case_no in case_nos if dismissed_first else reversed(case_nos):
+        steps.suspend(case_no)
+    if settled:
+        steps.settle(stands)
+    steps.close(dismissed, Stage.DISMISSED)
+    undone = steps.reopen(dismissed, undo=True)
+    assert undone.line.text == f"Account of agent A7 stays suspended, by case {stands}"
+    now = account(on_record)
+    assert (now.status, now.suspended_by) == (AccountStatus.SUSPENDED, stands)
+
+
+def test_an_account_is_open_once_every_case_that_suspended_it_is_dismissed(
+    on_record: Sessions, steps: Steps
+) -> None:
+    case_nos = frauds(on_record, steps)
+    for case_no in case_nos:
+        steps.suspend(case_no)
+    statuses = []
+    for case_no in case_nos:
+        steps.close(case_no, Stage.DISMISSED)
+        steps.reopen(case_no, undo=True)
+        statuses.append(account(on_record).status)
+    assert statuses == [AccountStatus.SUSPENDED, AccountStatus.OPEN]
+
+
+def test_a_case_after_which_the_account_was_reopened_does_not_keep_it_when_another_is_dismissed(
+    on_record: Sessions, steps: Steps
+) -> None:
+    number, other = an_agent(on_record, numbers=2)
+    reopened = steps.open(number, kind=Kind.FRAUD).case_no
+    steps.suspend(reopened)
+    steps.settle(reopened)
+    steps.reopen(reopened)
+    dismissed = steps.open(other, kind=Kind.FRAUD).case_no
+    steps.suspend(dismissed)
+    steps.close(dismissed, Stage.DISMISSED)
+    steps.reopen(dismissed, undo=True)
     assert account(on_record).status is AccountStatus.OPEN
 
 
@@ -224,6 +271,35 @@ def test_an_account_that_was_reopened_is_not_closed_for_the_same_case(
         steps.close_account(case_no)
     with on_record() as session:
         assert session.get_one(Agent, "A7").disqualified_at is None
+
+
+def test_no_account_is_closed_for_good_for_a_case_that_is_being_dismissed(
+    on_record: Sessions, steps: Steps
+) -> None:
+    voided, closed = frauds(on_record, steps)
+    steps.suspend(voided)
+    steps.fine(voided)
+    steps.void(voided)  # a dismissal begins with this
+    steps.close(closed, Stage.DISMISSED)
+    for case_no in (voided, closed):
+        with pytest.raises(Refused, match=f"case {case_no} was dismissed"):
+            steps.close_account(case_no)
+    assert account(on_record).status is AccountStatus.SUSPENDED
+
+
+def test_a_case_that_closed_the_account_for_good_is_not_dismissed_any_more(
+    on_record: Sessions, steps: Steps
+) -> None:
+    [case_no] = frauds(on_record, steps, 1)
+    steps.suspend(case_no)
+    steps.fine(case_no)
+    steps.close_account(case_no)
+    with pytest.raises(Refused, match=f"closed for good in case {case_no}: its fine stands"):
+        steps.void(case_no)
+    steps.close(case_no, Stage.DISMISSED)
+    with on_record() as session:
+        assert session.get_one(Case, case_no).outcome is Stage.CLOSED_FOR_GOOD
+        assert balance(session, case_no).due == 30000
 
 
 def test_a_new_suspension_does_not_make_it_less_late_for_the_case_before(

@@ -87,6 +87,25 @@ def test_a_number_stays_frozen_while_another_case_of_fraud_is_open_about_it(
     assert numbers(on_record)[number].status is NumberStatus.FROZEN
 
 
+def test_a_case_that_is_dismissed_lifts_no_freeze_but_its_own(on_record: Sessions, steps: Steps) -> None:
+    number, other = an_agent(on_record, numbers=2)
+    settled, own = (steps.open(one, kind=Kind.FRAUD).case_no for one in (number, other))
+    steps.freeze(settled)
+    steps.freeze(own)
+    steps.close(settled, Stage.SETTLED)
+    dismissed = steps.open(number, kind=Kind.FRAUD).case_no
+    steps.freeze(dismissed)
+    for case_no in (dismissed, own):
+        steps.close(case_no, Stage.DISMISSED)
+    with pytest.raises(Refused, match=f"case {settled} froze the number"):
+        steps.unfreeze(dismissed, undo=True)
+    steps.unfreeze(own, undo=True)
+    assert [numbers(on_record)[n].status for n in (number, other)] == [
+        NumberStatus.FROZEN,
+        NumberStatus.ACTIVE,
+    ]
+
+
 @pytest.mark.parametrize(
     ("at", "until"),
     [
@@ -154,7 +173,7 @@ def test_a_number_that_is_badly_served_is_taken_back_alone_and_served_directly(
     case_no = steps.open(number, kind=Kind.SERVICE_FAILURE).case_no
     taken, again = steps.take_back(case_no), steps.take_back(case_no)
     assert taken == again
-    assert (taken.direct, taken.renewal_due) == (True, date(2038, 12, 1))
+    assert (taken.direct, taken.taken_by, taken.renewal_due) == (True, case_no, date(2038, 12, 1))
     assert taken.line.text == (
         f"Number {written(number)} taken back into direct service, next renewal 2038-12-01"
     )
@@ -184,7 +203,7 @@ def test_a_number_that_a_shutdown_took_before_is_not_taken_back_again(
     failure, sale = steps.open(number, kind=Kind.SERVICE_FAILURE).case_no, steps.open(other).case_no
     steps.reclaim(sale)
     taken = steps.take_back(failure)
-    assert not taken.direct
+    assert (taken.direct, taken.taken_by) == (False, sale)
     assert taken.line.text == f"Number {written(number)} was taken back before, by case {sale}"
     now = numbers(on_record)[number]
     assert (now.status, now.reclaimed_by) == (NumberStatus.QUARANTINED, sale)
