@@ -25,8 +25,9 @@ def import_file(
 ) -> None:
     """Load agents and numbers from a CSV file: all rows or none.
 
-    Columns: agent_id, agent_name, contact, email, phone, number, customer, certificate, operator. What is on
-    record already is brought up to date; no status changes, and no number moves to another agent.
+    Columns: agent_id, agent_name, contact, email, phone, number, customer, customer_email, certificate,
+    operator (may be empty: the prefix tells), renewal_due. What is on record already is brought up to date;
+    no status changes, and no number moves to another agent.
 
     \b
     Examples:

@@ -147,6 +147,7 @@ def test_a_case_that_is_dismissed_leaves_the_account_to_another_that_stands(
     assert undone.line.text == f"Account of agent A7 stays suspended, by case {stands}"
     now = account(on_record)
     assert (now.status, now.suspended_by) == (AccountStatus.SUSPENDED, stands)
+    assert steps.close_account(stands).already_by is None  # nobody has reopened it: not too late
 
 
 def test_an_account_is_open_once_every_case_that_suspended_it_is_dismissed(
