@@ -77,6 +77,7 @@ async def serving(
                 accounts.reopen_account,
                 accounts.shut_down_account,
                 accounts.close_account,
+                accounts.confirm_closure,
                 numbers.freeze_number,
                 numbers.unfreeze_number,
                 numbers.reclaim_numbers,

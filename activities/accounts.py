@@ -30,6 +30,12 @@ class CloseAccount(Step):
     """Close the account of a case's agent for good, and cancel its qualification (1.6)."""
 
 
+class ConfirmClosure(Step):
+    """Another case says that it has closed the account of this case's agent (7.2)."""
+
+    in_case: str
+
+
 class AccountMoved(audit.Done):
     """The account is in the status that was asked for; `already_by` names the case that had done it."""
 
@@ -115,7 +121,7 @@ class Accounts:
             void = select(Fine.id).where(Fine.case_no == case.case_no, Fine.status == FineStatus.VOID)
             if case.outcome is Stage.DISMISSED or session.scalar(void):
                 raise Refused(f"case {case.case_no} was dismissed")
-            if _reopened_since(session, case):
+            if reopened_since(session, case):
                 raise Refused(f"the account of agent {account.agent_id} has been reopened since: too late")
             if account.closed_by:
                 what = f"was closed for good by case {account.closed_by} already"
@@ -123,6 +129,24 @@ class Accounts:
             account.status, account.since, account.closed_by = AccountStatus.CLOSED, order.at, order.case_no
             account.agent.disqualified_at = order.at
             return _moved(session, order, account, "closed for good, the agency's qualification cancelled")
+
+    @activity.defn
+    def confirm_closure(self, order: ConfirmClosure) -> audit.Done:
+        """Put on record that the account was closed in another case (7.2). Raises `Refused` if it wasn't."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            account = _account_of(session, order.case_no)
+            other = session.get(Case, order.in_case)
+            shut = account.status in (AccountStatus.SHUT_DOWN, AccountStatus.CLOSED)
+            if other is None or other.agent_id != account.agent_id or not shut:
+                raise Refused(
+                    f"case {order.in_case} has not closed the account of agent {account.agent_id}: "
+                    f"it is {account.status}"
+                )
+            text = f"The account was closed in case {order.in_case}: no more is asked here, a fine stays due"
+            line = audit.line(order.at, order.by, text)
+            return audit.record(session, order.case_no, order.step, audit.Done(line=line))
 
 
 def _account_of(session: Session, case_no: str) -> Account:
@@ -132,7 +156,7 @@ def _account_of(session: Session, case_no: str) -> Account:
     ).scalar_one()
 
 
-def _reopened_since(session: Session, case: Case) -> bool:
+def reopened_since(session: Session, case: Case) -> bool:
     """Whether the agent's account was reopened after the case was opened, in the order of the audit trail."""
     opened = select(AuditLine.id).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
     reopened = (
@@ -153,7 +177,7 @@ def _frauds_since_reopened(session: Session, case: Case) -> list[Case]:
         .where(or_(Case.outcome.is_(None), Case.outcome != Stage.DISMISSED))
         .order_by(Case.opened_at)
     )
-    return [other for other in others if not _reopened_since(session, other)]
+    return [other for other in others if not reopened_since(session, other)]
 
 
 def _moved(

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from temporalio import activity
 
+from activities.accounts import reopened_since
 from activities.step import Refused, Step
 from registry import audit
 from registry.models import Account, AuditLine, Case, Number, ReportRow, case_numbers
@@ -212,7 +213,8 @@ class Cases:
     def find_case(self, asked: FindCase) -> CaseOpened:
         """A case of fraud as it was opened.
 
-        Raises `Refused` where there is none, or where it was dismissed or found serious before.
+        Raises `Refused` where there is none, or where it was dismissed, its account closed for good or
+        reopened since: then it is too late.
         """
         with self._sessions() as session:
             case = session.get(Case, asked.case_no)
@@ -222,6 +224,8 @@ class Cases:
                 raise Refused(f"case {case.case_no} was dismissed")
             if session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id)):
                 raise Refused(f"the account of agent {case.agent_id} is closed for good already")
+            if reopened_since(session, case):
+                raise Refused(f"the account of agent {case.agent_id} has been reopened since: too late")
             answer = session.scalar(
                 select(AuditLine.result).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
             )

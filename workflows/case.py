@@ -9,7 +9,7 @@ from zlib import crc32
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.accounts import Accounts, ShutDownAccount
+    from activities.accounts import Accounts, ConfirmClosure, ShutDownAccount
     from activities.cases import Cases, CloseCase, JoinReport, OpenCase, Opening
     from activities.fines import Fines, ImposeFine, RecordPayment, VoidFine
     from activities.notices import ExtendLimit, Notices, NoticeServed, ReckonDeadline
@@ -315,9 +315,16 @@ class Case(Proceeding):
         await self.is_open()
         if self._closure or self._stage.ended or self._stage in _NO_RETURN:
             return
-        self._closure = closure
-        text = f"The account was closed in case {closure.in_case}: no more is asked here, a fine stays due"
-        await self.add_line("account-closed", SYSTEM, text)
+        if not workflow.patched("closures-are-confirmed"):
+            self._closure = closure
+            text = f"The account was closed in case {closure.in_case}"
+            await self.add_line("account-closed", SYSTEM, text)
+            return
+        order = ConfirmClosure(**self.step("account-closed"), in_case=closure.in_case)
+        done = await self.ask(Accounts.confirm_closure, order, f"Account closed in case {closure.in_case}")
+        if self._closure is None:
+            self._lines.append(done.line)
+            self._closure = closure
 
     async def _record_payment(self, payment: PaymentReceived) -> str:
         order = RecordPayment(

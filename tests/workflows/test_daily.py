@@ -1,15 +1,22 @@
 """What comes round every day: quarantines end (rulebook 5.3), renewals of direct service come up (3.3)."""
 
 import asyncio
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+from sqlalchemy import update
+from temporalio.client import (
+    ScheduleBackfill,
+    ScheduleOverlapPolicy,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from registry.models import AuditLine, Number
 from rulebook.vocabulary import Awaiting, Holder, Kind, NumberStatus, Stage
+from starter import connect
 from starter.settings import Refused
 from tests.world import World, a_report, an_agent, shanghai
 from workflows.messages import Answer
@@ -77,6 +84,28 @@ async def test_a_free_number_is_not_reported_against_the_agent_who_had_it(world:
     await world.round(on="2038-04-09")
     with pytest.raises(Refused, match="not in an agent's hands: free"):
         await world.report(a_report(number, kind=Kind.FRAUD))
+
+
+async def test_the_round_is_made_each_day_half_an_hour_after_midnight_in_china(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    await _reclaimed(world, number)
+    with world.on_record.begin() as session:
+        session.execute(update(Number).values(quarantined_until=date(2026, 1, 1)))
+    await connect.schedule_daily_round(world.client, world.task_queue)
+    await connect.schedule_daily_round(world.client, world.task_queue)  # another worker starts
+    daily = world.client.get_schedule_handle("daily-round")
+    try:
+        midnight = shanghai("2026-01-05", "00:00")
+        await daily.backfill(
+            ScheduleBackfill(midnight, midnight + timedelta(days=2), ScheduleOverlapPolicy.BUFFER_ALL)
+        )
+        rounds = await world.found("WorkflowId STARTS_WITH 'daily-round-2026-01-'", expected=2)
+        assert rounds == ["daily-round-2026-01-04T16:30:00Z", "daily-round-2026-01-05T16:30:00Z"]
+        for made in rounds:
+            await asyncio.wait_for(world.client.get_workflow_handle(made).result(), 20)
+        assert _numbers(world) == {number: (NumberStatus.FREE, Holder.NOBODY)}
+    finally:
+        await daily.delete()
 
 
 # 3.3: renewals

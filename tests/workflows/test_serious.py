@@ -281,6 +281,20 @@ async def test_it_is_too_late_once_the_account_was_reopened(world: World) -> Non
     assert await serious.outcome() is Stage.REJECTED
 
 
+async def test_nothing_is_proposed_once_the_account_was_reopened(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case = await _fraud(world, number)
+    await case.paid("30000", "b-1")
+    ended = await case.ended()
+    await world.act(ended.case_no, "reopen", on="2038-03-11")
+
+    serious = await world.propose(ended.case_no, on="2038-03-12")
+
+    with pytest.raises(WorkflowFailureError) as failed:
+        await serious.outcome()
+    assert "has been reopened since: too late" in str(failed.value.cause)
+
+
 async def test_it_stays_too_late_when_another_case_has_suspended_the_account_again(world: World) -> None:
     number, other = an_agent(world.on_record, numbers=2)
     case = await _fraud(world, number)

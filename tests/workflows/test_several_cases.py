@@ -241,3 +241,17 @@ async def test_a_number_in_quarantine_is_not_reported_against_its_former_agent(w
         with pytest.raises(Refused, match="not in an agent's hands: quarantined until 2038-04-12"):
             await world.report(a_report(other, kind=kind))
     assert len(world.rows(Case)) == 1
+
+
+async def test_a_closure_that_never_happened_is_not_believed(world: World) -> None:
+    number, other = an_agent(world.on_record, numbers=2)
+    [stranger] = an_agent(world.on_record)
+    case, second = await world.open(a_report(number)), await world.open(a_report(other))
+    elsewhere = await _shut_down(world, stranger)
+
+    for claimed in (elsewhere, await second.case_no(), "SS-2038-99999"):
+        before = len(await case.told())
+        await case.signal("account_closed", {"in_case": claimed})
+        told = await case.once(lambda story: len(story.lines) > before)  # noqa: B023
+        assert f"case {claimed} has not closed the account" in told.lines[-1].text
+        assert (told.stage, told.awaiting) == (Stage.RECTIFICATION, (Awaiting.REFUSED_MESSAGE,))
