@@ -9,17 +9,24 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.accounts import Accounts
+from activities.appeals import Appeals
+from activities.calendars import Calendars
 from activities.cases import Cases
-from activities.channels import Channel
+from activities.channels import Addresses, Channel
 from activities.filings import Filings
 from activities.fines import Fines
 from activities.notices import Notices
 from activities.numbers import Numbers
+from activities.undoing import Undoing
+from activities.waits import Waits
 from registry.session import connect, migrate, sessions
 from rulebook.policy import published
 from workflows.after_case import AfterCase, LatePayment
+from workflows.appeal import Appeal, Dismissal
+from workflows.calendar import CalendarChanged
 from workflows.daily import DailyRound, RenewalDue
 from workflows.fraud import FraudCase
+from workflows.restitution import Restitution
 from workflows.secondary_sale import SecondarySaleCase
 from workflows.serious import SeriousCircumstances
 from workflows.service_failure import ServiceFailureCase
@@ -29,10 +36,14 @@ WORKFLOWS = [
     SecondarySaleCase,
     ServiceFailureCase,
     SeriousCircumstances,
+    Appeal,
+    Dismissal,
+    Restitution,
     LatePayment,
     AfterCase,
     DailyRound,
     RenewalDue,
+    CalendarChanged,
 ]
 
 # Activities at once, each in a thread with at most one connection to the registry.
@@ -41,7 +52,7 @@ AT_ONCE = 20
 
 @asynccontextmanager
 async def serving(
-    client: Client, task_queue: str, database_url: str, channel: Channel, sender: str
+    client: Client, task_queue: str, database_url: str, channel: Channel, addresses: Addresses
 ) -> AsyncIterator[Worker]:
     """Serve the cases of one task queue until the context ends; what runs is given 10 seconds to finish.
 
@@ -54,7 +65,10 @@ async def serving(
     published()  # the policies are read here, once, and not by the first workflow that asks
     cases, fines = Cases(on_record), Fines(on_record)
     accounts, numbers = Accounts(on_record), Numbers(on_record)
-    notices, filings = Notices(on_record, channel, sender), Filings(on_record)
+    notices, filings = Notices(on_record, channel, addresses.sender), Filings(on_record)
+    calendars = Calendars(on_record)
+    appeals, undoing = Appeals(on_record), Undoing(on_record)
+    waits = Waits(on_record, channel, addresses)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="activity") as threads:
         async with Worker(
             client,
@@ -63,6 +77,7 @@ async def serving(
             activities=[
                 cases.open_case,
                 cases.find_case,
+                cases.find_any_case,
                 cases.others_open,
                 cases.join_report,
                 cases.add_line,
@@ -70,9 +85,14 @@ async def serving(
                 notices.serve_notice,
                 notices.reckon_deadline,
                 notices.extend_limit,
+                notices.serve_by_hand,
+                notices.stop_clock,
+                notices.restart_clock,
                 fines.impose_fine,
                 fines.record_payment,
                 fines.void_fine,
+                fines.review_fine,
+                fines.refund_payments,
                 accounts.suspend_account,
                 accounts.reopen_account,
                 accounts.shut_down_account,
@@ -87,6 +107,13 @@ async def serving(
                 numbers.renew_number,
                 filings.prepare_filings,
                 filings.move_filing,
+                filings.withdraw_filings,
+                appeals.file_appeal,
+                appeals.decide_appeal,
+                undoing.undo_case,
+                undoing.lift_hold,
+                calendars.moved_deadlines,
+                waits.raise_waits,
             ],
             activity_executor=threads,
             max_concurrent_activities=AT_ONCE,

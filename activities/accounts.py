@@ -1,15 +1,15 @@
 """Agents' accounts: suspended and reopened, shut down, closed for good."""
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.fines import balance
-from activities.step import Refused, Step, the_case
-from registry import audit
-from registry.models import Account, AuditLine, Case, Fine
+from activities.step import Refused, Step, standing_case, the_case
+from registry import audit, holds, waits
+from registry.models import Account, Case, Fine, HoldRow
 from registry.session import Sessions
-from rulebook.vocabulary import AccountStatus, FineStatus, Kind, Stage
+from rulebook.vocabulary import AccountStatus, Awaiting, FineStatus, Hold, Kind
 
 
 class SuspendAccount(Step):
@@ -50,17 +50,14 @@ class Accounts:
 
     @activity.defn
     def suspend_account(self, order: SuspendAccount) -> AccountMoved:
-        """Suspend the account at once (1.2); one that isn't open stays as it is."""
+        """Suspend the account at once (1.2); one that is shut stays so."""
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
                 return done
-            account = _account_of(session, order.case_no)
+            case, account = _standing_case_and_account(session, order.case_no)
             already = account.closed_by or account.shut_down_by or account.suspended_by
-            if account.status is AccountStatus.OPEN:
-                already = None
-                account.status, account.since = AccountStatus.SUSPENDED, order.at
-                account.suspended_by = order.case_no
             what = f"is {account.status} already, by case {already}" if already else "suspended"
+            _hold(session, order, case, account, Hold.SUSPENSION)
             return _moved(session, order, account, what, already)
 
     @activity.defn
@@ -74,7 +71,7 @@ class Accounts:
             case = the_case(session, order.case_no)
             if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
                 return done
-            account = _account_of(session, order.case_no)
+            account = account_of(session, order.case_no)
             if case.kind is not Kind.FRAUD:
                 raise Refused(f"case {case.case_no} is no case of fraud: it has suspended no account")
             if account.status is not AccountStatus.SUSPENDED:
@@ -83,15 +80,17 @@ class Accounts:
                 raise Refused(f"case {case.case_no} is still open")
             if not order.undo and not balance(session, case.case_no).settled:
                 raise Refused(f"the fine of case {case.case_no} is not paid")
-            for other in _frauds_since_reopened(session, case):
-                if order.undo:
-                    account.suspended_by = other.case_no
-                    what = f"stays suspended, by case {other.case_no}"
-                    return _moved(session, order, account, what, other.case_no)
-                if other.closed_at is None:
-                    raise Refused(f"case {other.case_no} is open and keeps the account suspended")
-            account.status, account.since, account.suspended_by = AccountStatus.OPEN, order.at, None
-            return _moved(session, order, account, "reopened")
+            still_open = select(Case.case_no).where(
+                Case.agent_id == case.agent_id, Case.kind == Kind.FRAUD, Case.closed_at.is_(None)
+            )
+            if not order.undo and (other := session.scalar(still_open.limit(1))):
+                raise Refused(f"case {other} is open and keeps the account suspended")
+            suspended = holds.standing(session, case.agent_id, [Hold.SUSPENSION])
+            lifted = [h for h in suspended if not order.undo or h.case_no == case.case_no]
+            holds.lift(session, lifted, order.at, case.case_no)
+            holds.bring_account(session, account, order.at)
+            by = account.suspended_by
+            return _moved(session, order, account, f"stays suspended, by case {by}" if by else "reopened", by)
 
     @activity.defn
     def shut_down_account(self, order: ShutDownAccount) -> AccountMoved:
@@ -99,36 +98,36 @@ class Accounts:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
                 return done
-            account = _account_of(session, order.case_no)
+            case, account = _standing_case_and_account(session, order.case_no)
             already = account.closed_by or account.shut_down_by
-            if already:
-                return _moved(session, order, account, f"was shut down by case {already} already", already)
-            account.status, account.since = AccountStatus.SHUT_DOWN, order.at
-            account.shut_down_by = order.case_no
-            return _moved(session, order, account, "shut down")
+            _hold(session, order, case, account, Hold.SHUTDOWN)
+            what = f"was shut down by case {already} already" if already else "shut down"
+            return _moved(session, order, account, what, already)
 
     @activity.defn
     def close_account(self, order: CloseAccount) -> AccountMoved:
         """Close the account for good and cancel the agency's qualification (1.6).
 
-        Raises `Refused` if the case was dismissed, or the account reopened since: then it is too late.
+        Raises `Refused` if the case was undone, or the account reopened since: then it is too late.
         """
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
                 return done
-            case = session.get_one(Case, order.case_no)
-            account = _account_of(session, order.case_no)
+            case, account = _standing_case_and_account(session, order.case_no)
             void = select(Fine.id).where(Fine.case_no == case.case_no, Fine.status == FineStatus.VOID)
-            if case.outcome is Stage.DISMISSED or session.scalar(void):
+            if session.scalar(void):
                 raise Refused(f"case {case.case_no} was dismissed")
             if reopened_since(session, case):
                 raise Refused(f"the account of agent {account.agent_id} has been reopened since: too late")
-            if account.closed_by:
-                what = f"was closed for good by case {account.closed_by} already"
-                return _moved(session, order, account, what, account.closed_by)
-            account.status, account.since, account.closed_by = AccountStatus.CLOSED, order.at, order.case_no
-            account.agent.disqualified_at = order.at
-            return _moved(session, order, account, "closed for good, the agency's qualification cancelled")
+            already = account.closed_by
+            _hold(session, order, case, account, Hold.CLOSURE)
+            waits.end(session, case.case_no, Awaiting.APPROVAL, order.at)
+            what = (
+                f"was closed for good by case {already} already"
+                if already
+                else "closed for good, the agency's qualification cancelled"
+            )
+            return _moved(session, order, account, what, already)
 
     @activity.defn
     def confirm_closure(self, order: ConfirmClosure) -> audit.Done:
@@ -136,7 +135,7 @@ class Accounts:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, audit.Done):
                 return done
-            account = _account_of(session, order.case_no)
+            account = account_of(session, order.case_no)
             other = session.get(Case, order.in_case)
             shut = account.status in (AccountStatus.SHUT_DOWN, AccountStatus.CLOSED)
             if other is None or other.agent_id != account.agent_id or not shut:
@@ -149,35 +148,37 @@ class Accounts:
             return audit.record(session, order.case_no, order.step, audit.Done(line=line))
 
 
-def _account_of(session: Session, case_no: str) -> Account:
+def account_of(session: Session, case_no: str) -> Account:
+    """The account of a case's agent, locked until the transaction ends."""
     case = session.get_one(Case, case_no)
     return session.execute(
         select(Account).where(Account.agent_id == case.agent_id).with_for_update()
     ).scalar_one()
 
 
+def _standing_case_and_account(session: Session, case_no: str) -> tuple[Case, Account]:
+    case = standing_case(session, case_no)
+    return case, account_of(session, case_no)
+
+
+def _hold(session: Session, order: Step, case: Case, account: Account, kind: Hold) -> None:
+    holds.place(
+        session,
+        case_no=case.case_no,
+        step=order.step,
+        kind=kind,
+        agent_id=case.agent_id,
+        at=order.at,
+    )
+    holds.bring_account(session, account, order.at)
+
+
 def reopened_since(session: Session, case: Case) -> bool:
-    """Whether the agent's account was reopened after the case was opened, in the order of the audit trail."""
-    opened = select(AuditLine.id).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
-    reopened = (
-        select(AuditLine.id)
-        .join(Case, Case.case_no == AuditLine.case_no)
-        .where(Case.agent_id == case.agent_id, AuditLine.id > opened.scalar_subquery())
-        .where(or_(AuditLine.step.like("reopen-%"), AuditLine.step == "account-reopen"))
-        .where(AuditLine.result["already_by"].as_string().is_(None))
+    """Whether an officer has reopened the agent's account after the case had suspended it."""
+    lifted = select(HoldRow.id).where(
+        HoldRow.case_no == case.case_no, HoldRow.kind == Hold.SUSPENSION, HoldRow.lifted_at.is_not(None)
     )
-    return session.scalar(reopened.limit(1)) is not None
-
-
-def _frauds_since_reopened(session: Session, case: Case) -> list[Case]:
-    """The agent's other cases of fraud that stand and for which the account was not reopened since."""
-    others = session.scalars(
-        select(Case)
-        .where(Case.agent_id == case.agent_id, Case.kind == Kind.FRAUD, Case.case_no != case.case_no)
-        .where(or_(Case.outcome.is_(None), Case.outcome != Stage.DISMISSED))
-        .order_by(Case.opened_at)
-    )
-    return [other for other in others if not reopened_since(session, other)]
+    return session.scalar(lifted.limit(1)) is not None
 
 
 def _moved(

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.accounts import reopened_since
-from activities.step import Refused, Step
-from registry import audit
+from activities.step import Refused, Step, the_case
+from registry import audit, waits
 from registry.models import Account, AuditLine, Case, Number, ReportRow, case_numbers
 from registry.session import Sessions
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, Holder, Kind, Stage, workflow_id, written
+from rulebook.vocabulary import SHANGHAI, Awaiting, Holder, Kind, Stage, workflow_id, written
 
 
 class OpenCase(BaseModel):
@@ -65,11 +65,21 @@ class JoinReport(Step):
 
 
 class FindCase(BaseModel):
-    """Ask for a case of fraud that may be found serious (1.6)."""
+    """Ask for a case by its number."""
 
     model_config = ConfigDict(frozen=True)
 
     case_no: str
+
+
+class CaseFound(BaseModel):
+    """A case on record: its kind, and as it was opened; `outcome` once it has ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    opened: CaseOpened
+    outcome: Stage | None
 
 
 class OthersOpen(BaseModel):
@@ -82,9 +92,11 @@ class OthersOpen(BaseModel):
 
 
 class AddLine(Step):
-    """A fact of the story that changes nothing else on record."""
+    """A fact of the story; with it, something begins or ends to wait for an officer (5.7)."""
 
     text: str
+    begins: Awaiting | None = None
+    ends: Awaiting | None = None
 
 
 class CloseCase(Step):
@@ -220,8 +232,8 @@ class Cases:
             case = session.get(Case, asked.case_no)
             if case is None or case.kind is not Kind.FRAUD:
                 raise Refused(f"there is no case of fraud {asked.case_no}")
-            if case.outcome is Stage.DISMISSED:
-                raise Refused(f"case {case.case_no} was dismissed")
+            if case.outcome and case.outcome.undone:
+                raise Refused(f"case {case.case_no} was {case.outcome}")
             if session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id)):
                 raise Refused(f"the account of agent {case.agent_id} is closed for good already")
             if reopened_since(session, case):
@@ -230,6 +242,16 @@ class Cases:
                 select(AuditLine.result).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
             )
             return CaseOpened.model_validate(answer)
+
+    @activity.defn
+    def find_any_case(self, asked: FindCase) -> CaseFound:
+        """A case of any kind, open or ended. Raises `Refused` where there is none."""
+        with self._sessions() as session:
+            case = the_case(session, asked.case_no)
+            answer = session.scalar(
+                select(AuditLine.result).where(AuditLine.case_no == case.case_no, AuditLine.step == "open")
+            )
+            return CaseFound(kind=case.kind, opened=CaseOpened.model_validate(answer), outcome=case.outcome)
 
     @activity.defn
     def others_open(self, asked: OthersOpen) -> list[str]:
@@ -261,6 +283,10 @@ class Cases:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, audit.Done):
                 return done
+            if order.ends:
+                waits.end(session, order.case_no, order.ends, order.at)
+            if order.begins:
+                waits.begin(session, order.case_no, order.begins, order.at)
             line = audit.line(order.at, order.by, order.text)
             return audit.record(session, order.case_no, order.step, audit.Done(line=line))
 
@@ -279,5 +305,6 @@ class Cases:
             if outcome is Stage.DISMISSED and closed_by == case.case_no:
                 outcome, text = Stage.CLOSED_FOR_GOOD, "Not dismissed: the account is closed for good"
             case.outcome, case.closed_at = outcome, order.at
+            waits.end(session, case.case_no, Awaiting.VERIFICATION, order.at)
             closed = CaseClosed(line=audit.line(order.at, order.by, text), outcome=outcome)
             return audit.record(session, order.case_no, order.step, closed)

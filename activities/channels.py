@@ -2,15 +2,53 @@
 
 import os
 import threading
+from datetime import datetime
+from email.message import EmailMessage
+from email.policy import SMTP
 from pathlib import Path
 from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+from temporalio.exceptions import ApplicationError
+
+from rulebook.vocabulary import one_line
+
+
+class Undeliverable(ApplicationError):
+    """No further attempt can deliver the letter: an officer has to serve it another way (4.6)."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, type="Undeliverable", non_retryable=True)
+
+
+class Addresses(BaseModel):
+    """Where the platform's letters come from, and where it writes to its own people (5.7)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sender: str
+    officers: str
+    supervisor: str
+
+
+def mail(sender: str, recipient: str, subject: str, at: datetime, identity: str, text: str) -> bytes:
+    """A letter as a mail in plain text (RFC 5322); a mailbox takes two of one identity for the same."""
+    message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=998))
+    message["From"] = sender
+    message["To"] = one_line(recipient)
+    message["Subject"] = one_line(subject)
+    message["Date"] = at
+    message["Message-ID"] = f"<{identity}@{sender.partition('@')[2] or 'localhost'}>"
+    message.set_content(text, charset="utf-8")
+    return message.as_bytes()
 
 
 class Channel(Protocol):
     """Something that can deliver a letter.
 
     `deliver` may be called again with the same letter, after a crash: the receiver must be able to see that
-    it is the same, by `notice_no`. It returns a receipt in words, or raises, and is then tried again.
+    it is the same, by `notice_no`. It returns a receipt in words, or raises, and is then tried again, unless
+    what it raises is `Undeliverable`.
     """
 
     def deliver(self, notice_no: str, recipient: str, letter: bytes) -> str:
@@ -26,6 +64,8 @@ class Outbox:
 
     def deliver(self, notice_no: str, recipient: str, letter: bytes) -> str:
         """Write the letter under its number; a second delivery replaces the first; no half file is seen."""
+        if not recipient.strip():
+            raise Undeliverable("there is no address to deliver it to")
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._folder / f"{notice_no}.eml"
         draft = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")

@@ -11,7 +11,7 @@ from temporalio import activity
 
 from activities.fines import balance
 from activities.notices import letters
-from activities.step import Refused, Serious, Step
+from activities.step import Refused, Serious, Step, standing_case
 from registry import audit
 from registry.models import Agent, Case, Filing, Fine, Notice, Number, ReportRow
 from registry.session import Sessions
@@ -65,6 +65,18 @@ class FilingMoved(audit.Done):
     filing: FilingShown
 
 
+class WithdrawFilings(Step):
+    """Withdraw every filing of a case that is undone."""
+
+    reason: str
+
+
+class FilingsWithdrawn(audit.Done):
+    """The filings of a case; those whose withdrawal an officer has to submit are `withdrawing`."""
+
+    filings: tuple[FilingShown, ...]
+
+
 class Filings:
     """The activities on filings."""
 
@@ -81,7 +93,7 @@ class Filings:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, FilingsPrepared):
                 return done
-            case = session.get_one(Case, order.case_no)
+            case = standing_case(session, order.case_no)
             # Also those that an earlier shutdown or take-back has taken: they are what the operators know.
             numbers = session.scalars(
                 select(Number).where(Number.agent_id == case.agent_id).order_by(Number.number)
@@ -121,6 +133,47 @@ class Filings:
             text = f"Filing {filing.filing_no} to {filing.recipient} {order.status}{why}"
             moved = FilingMoved(line=audit.line(order.at, order.by, text), filing=shown(filing))
             return audit.record(session, order.case_no, order.step, moved)
+
+    @activity.defn
+    def withdraw_filings(self, order: WithdrawFilings) -> FilingsWithdrawn:
+        """Withdraw the case's filings (5.2): each that went out gets a document that takes it back.
+
+        The announcement's is its correction. What never went out is simply withdrawn; what was waived stays.
+        """
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, FilingsWithdrawn):
+                return done
+            case = session.get_one(Case, order.case_no)
+            filings = session.scalars(
+                select(Filing)
+                .where(Filing.case_no == case.case_no, Filing.status != FilingStatus.WAIVED)
+                .order_by(Filing.filing_no)
+                .with_for_update()
+            ).all()
+            for filing in filings:
+                out = filing.status in (FilingStatus.SUBMITTED, FilingStatus.ACKNOWLEDGED)
+                if out:
+                    public = filing.kind is FilingKind.ANNOUNCEMENT
+                    document = f"zh/filing/{'correction' if public else 'withdrawal'}.txt.j2"
+                    filing.withdrawal = self._documents.get_template(document).render(
+                        filing=filing,
+                        case=case,
+                        agent=session.get_one(Agent, case.agent_id),
+                        reason=order.reason,
+                        policy=in_force(case.policy),
+                        at=order.at,
+                    )
+                filing.status = FilingStatus.WITHDRAWING if out else FilingStatus.WITHDRAWN
+                filing.since = order.at
+            session.flush()
+            left = [f for f in filings if f.status is FilingStatus.WITHDRAWING]
+            text = f"{len(filings)} filings withdrawn"
+            if left:
+                text += f"; to be taken back from {', '.join(f.recipient for f in left)}"
+            withdrawn = FilingsWithdrawn(
+                line=audit.line(order.at, order.by, text), filings=tuple(map(shown, filings))
+            )
+            return audit.record(session, order.case_no, order.step, withdrawn)
 
     def _write(
         self, session: Session, case: Case, filing: Filing, numbers: list[Number], order: PrepareFilings

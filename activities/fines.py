@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
@@ -44,10 +45,44 @@ class VoidFine(Step):
     """Take a fine back."""
 
 
+class Raised(BaseModel):
+    """A later fine of another case that stands and is higher than it would be without the one taken back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    case_no: str
+    workflow_id: str
+    amount: Decimal
+    offence: int
+    would_be: Decimal
+
+
 class FineVoided(audit.Done):
-    """What the money stands at after the fine was taken back."""
+    """What the money stands at after the fine was taken back, and which later fines it had raised."""
 
     balance: Balance
+    raised: tuple[Raised, ...] = ()
+
+
+class ReviewFine(Step):
+    """An officer reviews the fine of a case after an earlier offence was undone: lowers it, or keeps it."""
+
+    because_of: str
+    lower: bool
+    reason: str
+
+
+class FineReviewed(audit.Done):
+    """What the money stands at after the review."""
+
+    balance: Balance
+    lowered: bool
+
+
+class RefundPayments(Step):
+    """What was paid for a fine that is void was given back, under a bank reference."""
+
+    reference: str
 
 
 def balance(session: Session, case_no: str) -> Balance:
@@ -94,9 +129,7 @@ class Fines:
             if done := audit.recorded(session, order.case_no, order.step, FineImposed):
                 return done
             case = session.get_one(Case, order.case_no)
-            session.execute(
-                select(Agent.agent_id).where(Agent.agent_id == case.agent_id).with_for_update(key_share=True)
-            ).one()
+            _lock_agent(session, case)
             earlier = session.scalar(
                 select(func.count(Fine.case_no.distinct())).where(
                     Fine.agent_id == case.agent_id, Fine.kind == case.kind, Fine.status != FineStatus.VOID
@@ -129,7 +162,7 @@ class Fines:
         no such case.
         """
         with self._sessions.begin() as session:
-            the_case(session, order.case_no)
+            case = the_case(session, order.case_no)
             done = audit.recorded(session, order.case_no, order.step, PaymentRecorded)
             if done and done.amount == order.amount:
                 return done
@@ -145,6 +178,7 @@ class Fines:
                     amount=order.amount,
                     received_at=order.at,
                     recorded_by=order.by,
+                    refund_due_at=order.at if case.outcome and case.outcome.undone else None,
                 )
             )
             session.flush()
@@ -159,17 +193,126 @@ class Fines:
     def void_fine(self, order: VoidFine) -> FineVoided:
         """Take the case's fine back; what was paid is owed back (5.2).
 
-        Raises `Refused` if the case has closed the account for good meanwhile.
+        Raises `Refused` if the case holds the account closed for good.
         """
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, FineVoided):
                 return done
             if session.scalar(select(Account.closed_by).where(Account.closed_by == order.case_no)):
                 raise Refused(f"the account was closed for good in case {order.case_no}: its fine stands")
+            case = session.get_one(Case, order.case_no)
+            _lock_agent(session, case)
             for fine in session.scalars(select(Fine).where(Fine.case_no == order.case_no)):
                 fine.status = FineStatus.VOID
             session.flush()
             now = balance(session, order.case_no)
             refund = f"; {yuan(now.owed_back)} to be refunded" if now.owed_back else ""
-            line = audit.line(order.at, order.by, f"Fine voided{refund}")
-            return audit.record(session, order.case_no, order.step, FineVoided(line=line, balance=now))
+            voided = FineVoided(
+                line=audit.line(order.at, order.by, f"Fine voided{refund}"),
+                balance=now,
+                raised=_raised(session, case),
+            )
+            return audit.record(session, order.case_no, order.step, voided)
+
+    @activity.defn
+    def review_fine(self, order: ReviewFine) -> FineReviewed:
+        """Lower the case's fine to what it is without the offences that were undone, or keep it (5.5).
+
+        Raises `Refused` where it stands no more, or is not too high (any more).
+        """
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, FineReviewed):
+                return done
+            case = session.get_one(Case, order.case_no)
+            _lock_agent(session, case)
+            fine = session.scalar(
+                select(Fine).where(Fine.case_no == case.case_no, Fine.status != FineStatus.VOID)
+            )
+            if fine is None:
+                raise Refused(f"no fine of case {case.case_no} stands")
+            offence, amount = _without(session, case, fine)
+            if amount >= fine.amount:
+                raise Refused(f"the fine of case {case.case_no} is {yuan(fine.amount)}, as it should be")
+            if order.lower:
+                what = f"lowered from {yuan(fine.amount)} to {yuan(amount)}, offence {offence}"
+                fine.amount, fine.offence = amount, offence
+                session.flush()
+            else:
+                what = f"kept at {yuan(fine.amount)}"
+            now = _settle(session, case.case_no)
+            why = f"{order.because_of} was undone: {order.reason}"
+            reviewed = FineReviewed(
+                line=audit.line(order.at, order.by, f"Fine {what} ({why}); {_stands(now)}"),
+                balance=now,
+                lowered=order.lower,
+            )
+            return audit.record(session, order.case_no, order.step, reviewed)
+
+    @activity.defn
+    def refund_payments(self, order: RefundPayments) -> audit.Done:
+        """Put on record that the payments marked for refund were given back. Raises `Refused` if none is."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+                return done
+            due = session.scalars(
+                select(Payment).where(
+                    Payment.case_no == order.case_no,
+                    Payment.refund_due_at.is_not(None),
+                    Payment.refunded_at.is_(None),
+                )
+            ).all()
+            if not due:
+                raise Refused(f"no refund is due in case {order.case_no}")
+            for payment in due:
+                payment.refunded_at, payment.refund_reference = order.at, order.reference
+            total = sum((payment.amount for payment in due), ZERO)
+            text = f"{yuan(total)} refunded, reference {order.reference}"
+            line = audit.line(order.at, order.by, text)
+            return audit.record(session, order.case_no, order.step, audit.Done(line=line))
+
+
+def _lock_agent(session: Session, case: Case) -> None:
+    """Of two cases of one agent that touch its fines, one does after the other has committed."""
+    session.execute(
+        select(Agent.agent_id).where(Agent.agent_id == case.agent_id).with_for_update(key_share=True)
+    ).one()
+
+
+def _raised(session: Session, case: Case) -> tuple[Raised, ...]:
+    """The later fines of the agent under this rule that are higher than its standing offences make them."""
+    own = select(func.min(Fine.id)).where(Fine.case_no == case.case_no).scalar_subquery()
+    later = session.execute(
+        select(Fine, Case)
+        .join(Case, Case.case_no == Fine.case_no)
+        .where(Fine.agent_id == case.agent_id, Fine.kind == case.kind, Fine.status != FineStatus.VOID)
+        .where(Fine.id > own)
+        .order_by(Fine.id)
+    ).all()
+    raised = []
+    for fine, of in later:
+        _, amount = _without(session, of, fine)
+        if amount < fine.amount:
+            raised.append(
+                Raised(
+                    case_no=of.case_no,
+                    workflow_id=of.workflow_id,
+                    amount=fine.amount,
+                    offence=fine.offence,
+                    would_be=amount,
+                )
+            )
+    return tuple(raised)
+
+
+def _without(session: Session, case: Case, fine: Fine) -> tuple[int, Decimal]:
+    """Which offence a fine is for, counting those before it that stand, and what it comes to then."""
+    earlier = session.scalar(
+        select(func.count(Fine.case_no.distinct())).where(
+            Fine.agent_id == fine.agent_id,
+            Fine.kind == fine.kind,
+            Fine.status != FineStatus.VOID,
+            Fine.id < fine.id,
+        )
+    )
+    offence = (earlier or 0) + 1
+    return offence, in_force(case.policy).fine(fine.kind, offence)

@@ -1,10 +1,9 @@
 """Notices: rendered, recorded, served; and the deadlines that hang on them (rulebook 4)."""
 
 import hashlib
-from datetime import date, datetime
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from email.message import EmailMessage
-from email.policy import SMTP
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,29 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
-from activities.channels import Channel
+from activities.channels import Channel, Undeliverable, mail
 from activities.fines import balance
-from activities.step import Serious, Step
-from registry import audit
+from activities.step import Refused, Serious, Step, the_case
+from registry import audit, waits
 from registry.calendar import calendar
-from registry.models import Case, Fine, Notice, Number, ReportRow
+from registry.models import Case, Evidence, Filing, Fine, HoldRow, Notice, Number, ReportRow
 from registry.session import Sessions
 from rulebook.money import Balance
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, FineStatus, Kind, NoticeKind, Stage, one_line, written
-from rulebook.working_days import Deadline, deadline, later
+from rulebook.vocabulary import (
+    SHANGHAI,
+    Awaiting,
+    FineStatus,
+    Hold,
+    Holder,
+    Kind,
+    NoticeKind,
+    Stage,
+    one_line,
+    written,
+)
+from rulebook.working_days import Deadline, deadline, later, working_days
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 LANGUAGES = ("zh", "en")
@@ -34,7 +44,8 @@ class ServeNotice(Step):
     """A notice to serve. With `working_days` it sets a limit.
 
     The rest is what some letters say beyond the record: how and why a case ends, which case overtook it,
-    which clause shuts an account down, what makes the circumstances serious.
+    which clause shuts an account down, what makes the circumstances serious, why a deadline has moved and to
+    when (`limit` is none while the clock stands still), how an appeal was decided, what was undone.
     """
 
     kind: NoticeKind
@@ -44,6 +55,42 @@ class ServeNotice(Step):
     overtaken_by: str = ""
     clause: str = ""
     serious: Serious | None = None
+    cause: str = ""
+    limit: Deadline | None = None
+    upheld: bool = False
+    lost: tuple[str, ...] = ()
+    because_of: str = ""
+
+
+class ServeByHand(Step):
+    """An officer has served a notice that could not be delivered; `step` is the notice's (4.6).
+
+    `on` is the day, in Asia/Shanghai; `proof` is the hash of a file that is on record as evidence.
+    """
+
+    method: str
+    on: date
+    proof: str
+
+
+class StopClock(Step):
+    """Stop the clock of a notice's limit: an appeal is pending, or an officer holds the case (4.4)."""
+
+    notice_step: str
+    why: str
+
+
+class RestartClock(Step):
+    """Let the clock of a notice's limit go on, with what was left of it."""
+
+    notice_step: str
+    why: str
+
+
+class ClockStopped(audit.Done):
+    """How many working days are left of the limit."""
+
+    working_days: int
 
 
 class NoticeServed(audit.Done):
@@ -59,11 +106,16 @@ class ReckonDeadline(Step):
 
 
 class DeadlineReckoned(audit.Done):
-    """The deadline as of now; when it is computed anew, also what the registry knows of money and end."""
+    """The deadline as of now; when it is computed anew, also what the registry knows of money and end.
+
+    `reviewed` are the lines about a review of the case's fine (5.5).
+    """
 
     deadline: Deadline
     balance: Balance = Balance()
     outcome: Stage | None = None
+    offence: int | None = None
+    reviewed: tuple[audit.Line, ...] = ()
 
 
 class ExtendLimit(Step):
@@ -141,13 +193,19 @@ class Notices:
             notice = self._draft(session, order, at)
             notice_no, recipient, content = notice.notice_no, notice.recipient, notice.content
 
-        receipt = self._channel.deliver(notice_no, recipient, content)
+        try:
+            receipt = self._channel.deliver(notice_no, recipient, content)
+        except Undeliverable as why:
+            self._undeliverable(order, notice_no, why.message)
+            raise
 
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
                 return done
             notice = session.get_one(Notice, notice_no)
             notice.served_at, notice.receipt = at, receipt
+            notice.counted_from = at if notice.working_days else None
+            waits.end(session, order.case_no, Awaiting.DELIVERY, at)
             limit = (
                 Deadline(last_day=notice.last_day, provisional=notice.provisional)
                 if notice.last_day
@@ -162,6 +220,16 @@ class Notices:
             )
             return audit.record(session, order.case_no, order.step, served)
 
+    def _undeliverable(self, order: ServeNotice, notice_no: str, why: str) -> None:
+        step = f"{order.step}-undeliverable"
+        with self._sessions.begin() as session:
+            if audit.recorded(session, order.case_no, step, audit.Done):
+                return
+            waits.begin(session, order.case_no, Awaiting.DELIVERY, order.at)
+            text = f"Notice {notice_no} can't be delivered: {why}. An officer has to serve it another way"
+            line = audit.line(order.at, order.by, text)
+            audit.record(session, order.case_no, step, audit.Done(line=line))
+
     @activity.defn
     def reckon_deadline(self, order: ReckonDeadline) -> DeadlineReckoned:
         """Compute a deadline anew from the calendar of now, before anybody is punished for it (4.3)."""
@@ -172,6 +240,10 @@ class Notices:
             known = {
                 "balance": balance(session, order.case_no),
                 "outcome": session.get_one(Case, order.case_no).outcome,
+                "offence": session.scalar(
+                    select(Fine.offence).where(Fine.case_no == order.case_no, Fine.status != FineStatus.VOID)
+                ),
+                "reviewed": tuple(line for line in audit.trail(session, order.case_no, steps="review-%")),
             }
             return moved.model_copy(update=known)
 
@@ -184,6 +256,73 @@ class Notices:
             notice = self._notice(session, order.case_no, order.notice_step)
             notice.working_days = (notice.working_days or 0) + order.working_days
             what = f"Limit extended by {order.working_days} working days ({order.reason})"
+            return self._move(session, notice, order, order.step, what, always=True)
+
+    @activity.defn
+    def serve_by_hand(self, order: ServeByHand) -> NoticeServed:
+        """Put on record how and when an officer served a notice; its clock starts on that day (4.6).
+
+        Raises `Refused` if the notice was served already, for a day to come or before it was drafted, or
+        where the proof is not on record.
+        """
+        with self._sessions.begin() as session:
+            the_case(session, order.case_no)
+            if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
+                raise Refused(f"notice {done.notice_no} was served already: {done.line.text}")
+            notice = self._notice(session, order.case_no, order.step)
+            today, drafted = _day(order.at), _day(notice.drafted_at)
+            if not drafted <= order.on <= today:
+                raise Refused(f"notice {notice.notice_no} was drafted on {drafted}, and today is {today}")
+            proof = session.get(Evidence, order.proof)
+            if proof is None:
+                raise Refused(f"no evidence is on record under {order.proof}")
+            at = order.at if order.on == today else datetime.combine(order.on, time(23, 59), SHANGHAI)
+            limit = None
+            if notice.working_days:
+                limit = deadline(at, notice.working_days, calendar(session))
+                notice.counted_from = at
+                notice.last_day, notice.provisional = limit.last_day, limit.provisional
+            notice.served_at = at
+            notice.receipt = f"by hand, {order.method}, by {order.by}; proof {proof.name}, {order.proof}"
+            waits.end(session, order.case_no, Awaiting.DELIVERY, order.at)
+            text = f"Notice {notice.notice_no} served by hand on {order.on} ({order.method}): {notice.kind}"
+            text += f", limit ends {limit}" if limit else ""
+            served = NoticeServed(
+                line=audit.line(order.at, order.by, text),
+                notice_no=notice.notice_no,
+                sha256=notice.sha256,
+                deadline=limit,
+            )
+            return audit.record(session, order.case_no, order.step, served)
+
+    @activity.defn
+    def stop_clock(self, order: StopClock) -> ClockStopped:
+        """Stop the clock, and keep what is left of the limit in working days (4.4).
+
+        The day on which it stops is left to the agent, and so is at least one day: it is told how it went on
+        before it can be punished.
+        """
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, ClockStopped):
+                return done
+            notice = self._notice(session, order.case_no, order.notice_step)
+            assert notice.counted_from and notice.last_day
+            first = max(_day(order.at), _day(notice.counted_from) + timedelta(days=1))
+            left = max(1, working_days(first, notice.last_day, calendar(session)))
+            notice.stopped_at, notice.working_days = order.at, left
+            text = f"The clock stands still, {left} working days are left ({order.why})"
+            stopped = ClockStopped(line=audit.line(order.at, order.by, text), working_days=left)
+            return audit.record(session, order.case_no, order.step, stopped)
+
+    @activity.defn
+    def restart_clock(self, order: RestartClock) -> DeadlineReckoned:
+        """Let the clock go on: what was left of the limit counts from the day after today (4.4)."""
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, DeadlineReckoned):
+                return done
+            notice = self._notice(session, order.case_no, order.notice_step)
+            notice.counted_from, notice.stopped_at = order.at, None
+            what = f"The clock goes on ({order.why})"
             return self._move(session, notice, order, order.step, what, always=True)
 
     def _draft(self, session: Session, order: ServeNotice, at: datetime) -> Notice:
@@ -228,10 +367,17 @@ class Notices:
             .order_by(Fine.id.desc())
             .limit(1)
         )
+        voided = session.scalar(
+            select(Fine).where(Fine.case_no == case.case_no, Fine.status == FineStatus.VOID).limit(1)
+        )
         reclaimed = session.scalars(
             select(Number.number).where(Number.reclaimed_by == case.case_no).order_by(Number.number)
         )
         policy = in_force(case.policy)
+        placed = session.scalars(select(HoldRow).where(HoldRow.case_no == case.case_no)).all()
+        filings = session.scalars(
+            select(Filing).where(Filing.case_no == case.case_no).order_by(Filing.filing_no)
+        ).all()
         facts: dict[str, Any] = {
             "policy": policy,
             "notice": notice,
@@ -239,9 +385,10 @@ class Notices:
             "agent": case.agent,
             "number": number,
             "reports": [Report.model_validate(row.payload) for row in reports],
-            "limit": limit,
+            "limit": limit or order.limit,
             "working_days": order.working_days,
             "fine": fine,
+            "voided": voided,
             "balance": balance(session, case.case_no),
             "reclaimed": reclaimed.all(),
             "quarantine": policy.quarantine.days,
@@ -250,22 +397,37 @@ class Notices:
             "overtaken_by": order.overtaken_by,
             "clause": order.clause,
             "serious": order.serious,
+            "cause": order.cause,
+            "upheld": order.upheld,
+            "held": {hold.kind for hold in placed},
+            "returned": self._taken(session, placed, Holder.AGENT),
+            "kept": self._taken(session, placed, Holder.PLATFORM),
+            "lost": order.lost,
+            "account": case.agent.account,
+            "filings": filings,
+            "because_of": order.because_of,
             "at": notice.drafted_at,
         }
         bodies = [self._template(language, case.kind, order.kind).render(facts) for language in LANGUAGES]
         # The first line of the Chinese letter is its title, and so the subject of the mail.
         subject = bodies[0].splitlines()[0]
 
-        message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=998))
-        message["From"] = self._sender
-        message["To"] = one_line(notice.recipient)
-        message["Subject"] = one_line(f"{subject} {notice.notice_no}")
-        message["Date"] = notice.drafted_at
         # Drafted anew on a later day it is another letter: a mailbox must not take it for the first one.
         identity = f"{notice.notice_no}.{_day(notice.drafted_at):%Y%m%d}"
-        message["Message-ID"] = f"<{identity}@{self._sender.partition('@')[2] or 'localhost'}>"
-        message.set_content("\n".join(bodies), charset="utf-8")
-        return message.as_bytes()
+        return mail(
+            self._sender,
+            notice.recipient,
+            f"{subject} {notice.notice_no}",
+            notice.drafted_at,
+            identity,
+            "\n".join(bodies),
+        )
+
+    def _taken(self, session: Session, placed: Sequence[HoldRow], holder: Holder) -> list[Number]:
+        """The numbers that a case had taken back and that this holder has now."""
+        taken = {hold.number for hold in placed if hold.kind in (Hold.RECLAIM, Hold.TAKE_BACK)}
+        held = select(Number).where(Number.number.in_(taken), Number.holder == holder)
+        return list(session.scalars(held.order_by(Number.number)))
 
     def _template(self, language: str, kind: Kind, notice: NoticeKind) -> Template:
         """The letter of this kind of violation, else the one that serves all kinds."""
@@ -281,10 +443,10 @@ class Notices:
         self, session: Session, notice: Notice, order: Step, key: str, what: str, *, always: bool = False
     ) -> DeadlineReckoned:
         """Bring a notice's deadline to what the calendar says now, never earlier than it was promised."""
-        if notice.served_at is None or notice.last_day is None or notice.working_days is None:
+        if notice.counted_from is None or notice.last_day is None or notice.working_days is None:
             raise ValueError(f"notice {notice.notice_no} sets no limit that runs")
         promised = Deadline(last_day=notice.last_day, provisional=notice.provisional)
-        now = later(promised, deadline(notice.served_at, notice.working_days, calendar(session)))
+        now = later(promised, deadline(notice.counted_from, notice.working_days, calendar(session)))
         notice.last_day, notice.provisional = now.last_day, now.provisional
         line = audit.line(order.at, order.by, f"{what}: limit ends {now}")
         reckoned = DeadlineReckoned(line=line, deadline=now)

@@ -1,5 +1,6 @@
 """400 numbers: frozen, taken back, served directly, released from quarantine, renewed."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -7,12 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
-from activities.step import Refused, Step, the_case
-from registry import audit
+from activities.step import Refused, Step, standing_case, the_case
+from registry import audit, holds
 from registry.models import Case, Number
 from registry.session import Sessions
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Holder, Kind, NumberStatus, written
+from rulebook.vocabulary import SHANGHAI, Hold, Holder, Kind, NumberStatus, written
 
 _IN_USE = (NumberStatus.ACTIVE, NumberStatus.FROZEN)
 
@@ -91,12 +92,12 @@ class Numbers:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, audit.Done):
                 return done
+            case = standing_case(session, order.case_no)
             number = _number_of(session, order.case_no)
-            if number.status is NumberStatus.ACTIVE:
-                number.status, number.frozen_by = NumberStatus.FROZEN, order.case_no
-                what = "frozen"
-            else:
-                what = f"is {number.status} already"
+            before = number.status
+            if before is not NumberStatus.FREE:
+                _hold(session, order, case, Hold.FREEZE)
+            what = "frozen" if before is NumberStatus.ACTIVE else f"is {before} already"
             return _done(session, order, number, what)
 
     @activity.defn
@@ -107,7 +108,7 @@ class Numbers:
         for an undo also one that stands.
         """
         with self._sessions.begin() as session:
-            the_case(session, order.case_no)
+            case = the_case(session, order.case_no)
             if done := audit.recorded(session, order.case_no, order.step, audit.Done):
                 return done
             number = _number_of(session, order.case_no)
@@ -115,20 +116,27 @@ class Numbers:
                 raise Refused(f"number {written(number.number)} is {number.status}, not frozen")
             if order.undo and number.frozen_by != order.case_no:
                 raise Refused(f"case {number.frozen_by} froze the number")
-            holds = session.scalar(
+            still_open = session.scalar(
                 select(Case.case_no).where(
                     Case.number == number.number,
                     Case.kind == Kind.FRAUD,
                     Case.closed_at.is_(None),
                 )
             )
-            if holds:
+            if still_open:
                 froze = (
-                    "froze the number and is still open" if holds == number.frozen_by else "is open about it"
+                    "froze the number and is still open"
+                    if still_open == number.frozen_by
+                    else "is open about it"
                 )
-                raise Refused(f"case {holds} {froze}")
-            number.status, number.frozen_by = NumberStatus.ACTIVE, None
-            return _done(session, order, number, "unfrozen")
+                raise Refused(f"case {still_open} {froze}")
+            frozen = holds.standing(session, case.agent_id, [Hold.FREEZE])
+            own = case.case_no if order.undo else None
+            lifted = [h for h in frozen if h.number == number.number and own in (None, h.case_no)]
+            holds.lift(session, lifted, order.at, case.case_no)
+            holds.bring_numbers(session, case.agent_id, [number.number])
+            by = number.frozen_by
+            return _done(session, order, number, f"stays frozen, by case {by}" if by else "unfrozen")
 
     @activity.defn
     def reclaim_numbers(self, order: ReclaimNumbers) -> NumbersReclaimed:
@@ -136,27 +144,25 @@ class Numbers:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, NumbersReclaimed):
                 return done
-            case = session.get_one(Case, order.case_no)
+            case = standing_case(session, order.case_no)
             days = in_force(case.policy).quarantine.days
             until = order.at.astimezone(SHANGHAI).date() + timedelta(days=days)
-            held = session.scalars(
-                select(Number)
-                .where(Number.agent_id == case.agent_id, Number.holder == Holder.AGENT)
+            kept = session.scalars(
+                select(Number.number)
+                .where(Number.agent_id == case.agent_id, Number.status != NumberStatus.FREE)
                 .order_by(Number.number)
                 .with_for_update()
             ).all()
-            for number in held:
-                number.status, number.holder = NumberStatus.QUARANTINED, Holder.PLATFORM
-                number.quarantined_until, number.frozen_by = until, None
-                number.reclaimed_by = order.case_no
+            # Those that another case has taken too: should it be undone, they stay where this one put them.
+            moved = _hold(session, order, case, Hold.RECLAIM, kept, until)
             text = (
-                f"{len(held)} numbers taken back, in quarantine until {until}"
-                if held
+                f"{len(moved)} numbers taken back, in quarantine until {until}"
+                if moved
                 else "No numbers were left to take back"
             )
             reclaimed = NumbersReclaimed(
                 line=audit.line(order.at, order.by, text),
-                numbers=tuple(number.number for number in held),
+                numbers=tuple(number.number for number in moved),
                 quarantined_until=until,
             )
             return audit.record(session, order.case_no, order.step, reclaimed)
@@ -167,10 +173,11 @@ class Numbers:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, NumberTakenBack):
                 return done
+            case = standing_case(session, order.case_no)
             number = _number_of(session, order.case_no)
             direct = number.holder is Holder.AGENT
             if direct:
-                number.holder, number.reclaimed_by = Holder.PLATFORM, order.case_no
+                _hold(session, order, case, Hold.TAKE_BACK)
                 what = f"taken back into direct service, next renewal {number.renewal_due}"
                 what += ", still frozen" if number.frozen_by else ""
             else:
@@ -199,6 +206,8 @@ class Numbers:
                 ended, number.quarantined_until = number.quarantined_until, None
                 text = f"Number {written(number.number)} is free: its quarantine ended {ended}"
                 step = f"quarantine-{number.number}-{ended}"
+                held = [h for h in holds.standing(session, number.agent_id) if h.number == number.number]
+                holds.lift(session, held, order.at, step)
                 done = audit.Done(line=audit.line(order.at, "enforce", text))
                 audit.record(session, number.reclaimed_by, step, done)
             return len(rested)
@@ -238,6 +247,29 @@ class Numbers:
 def _number_of(session: Session, case_no: str) -> Number:
     case = session.get_one(Case, case_no)
     return session.get_one(Number, case.number, with_for_update=True)
+
+
+def _hold(
+    session: Session,
+    order: Step,
+    case: Case,
+    kind: Hold,
+    numbers: Sequence[str] = (),
+    until: date | None = None,
+) -> list[Number]:
+    """Let the case hold these numbers, or its own; returns those whose status or holder has changed."""
+    held = numbers or [case.number]
+    holds.place(
+        session,
+        case_no=case.case_no,
+        step=order.step,
+        kind=kind,
+        agent_id=case.agent_id,
+        at=order.at,
+        numbers=held,
+        until=until,
+    )
+    return holds.bring_numbers(session, case.agent_id, held)
 
 
 def _done(session: Session, order: Step, number: Number, what: str) -> audit.Done:

@@ -48,3 +48,11 @@ def the_case(session: Session, case_no: str) -> Case:
     if case is None:
         raise Refused(f"there is no case {case_no}")
     return case
+
+
+def standing_case(session: Session, case_no: str) -> Case:
+    """The case of that number. Raises `Refused` if it was undone: nothing more is done in its name (5.2)."""
+    case = the_case(session, case_no)
+    if case.outcome and case.outcome.undone:
+        raise Refused(f"case {case_no} was {case.outcome}")
+    return case

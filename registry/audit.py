@@ -81,7 +81,8 @@ def line(at: datetime, by: str, text: str) -> Line:
     return Line(at=at, by=one_line(by), text=one_line(text))
 
 
-def trail(session: Session, case_no: str) -> list[Line]:
-    """The whole story of a case, oldest first."""
-    rows = session.scalars(select(AuditLine).where(AuditLine.case_no == case_no).order_by(AuditLine.id))
+def trail(session: Session, case_no: str, steps: str = "%") -> list[Line]:
+    """The story of a case, oldest first; of the steps that match, or the whole of it."""
+    lines = select(AuditLine).where(AuditLine.case_no == case_no, AuditLine.step.like(steps))
+    rows = session.scalars(lines.order_by(AuditLine.id))
     return [Line.of(row) for row in rows]

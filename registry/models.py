@@ -32,9 +32,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from rulebook.vocabulary import (
     AccountStatus,
+    Awaiting,
     FilingKind,
     FilingStatus,
     FineStatus,
+    Hold,
     Holder,
     Kind,
     NoticeKind,
@@ -176,6 +178,84 @@ class Case(Base):
     agent: Mapped[Agent] = relationship()
 
 
+class HoldRow(Base):
+    """What one case holds against an account, or a number of it, until it is lifted.
+
+    The status of an account and of its numbers follows from the holds that stand (rulebook/holds.py). `step`
+    is the step of the case that placed it; a hold on the whole account has no `number`.
+    """
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        UniqueConstraint("case_no", "step", "kind", "number", postgresql_nulls_not_distinct=True),
+        CheckConstraint("(kind = 'reclaim') = (quarantined_until is not null)", name="quarantine_has_an_end"),
+        Index("ix_holds_standing", "agent_id", postgresql_where=text("lifted_at is null")),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    step: Mapped[str]
+    kind: Mapped[Hold] = mapped_column(_words(Hold, checked=True))
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.agent_id"))
+    number: Mapped[str | None] = mapped_column(ForeignKey("numbers.number"))
+    quarantined_until: Mapped[date | None]
+    since: Mapped[datetime]
+    lifted_at: Mapped[datetime | None]
+    lifted_by: Mapped[str | None]
+
+
+class Evidence(Base):
+    """A file that somebody put before the platform, under the hash of its bytes."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (CheckConstraint("length(sha256) = 64", name="sha256"),)
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    added_at: Mapped[datetime]
+    added_by: Mapped[str]
+
+
+class Appeal(Base):
+    """An agent's appeal against a case (5.1), at most one at a time; `upheld`: the case stands."""
+
+    __tablename__ = "appeals"
+    __table_args__ = (
+        Index("uq_appeals_pending", "case_no", unique=True, postgresql_where=text("decided_at is null")),
+        CheckConstraint("(decided_at is null) = (upheld is null)", name="decided"),
+    )
+
+    appeal_no: Mapped[str] = mapped_column(primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    statement: Mapped[str]
+    evidence: Mapped[list[str]] = mapped_column(JSONB)
+    filed_at: Mapped[datetime]
+    filed_by: Mapped[str]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None]
+    upheld: Mapped[bool | None]
+    reasons: Mapped[str | None]
+
+
+class Wait(Base):
+    """Something that waits for an officer (5.7), and on which days it was brought up again."""
+
+    __tablename__ = "waits"
+    __table_args__ = (
+        Index("uq_waits_unended", "case_no", "what", unique=True, postgresql_where=text("ended_at is null")),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
+    what: Mapped[Awaiting] = mapped_column(_words(Awaiting))
+    since: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    raised: Mapped[int] = mapped_column(default=0)
+    raised_on: Mapped[date | None]
+    escalated_on: Mapped[date | None]
+
+
 class ReportRow(Base):
     """A violation report; source and id together are handled once, for ever."""
 
@@ -191,7 +271,12 @@ class ReportRow(Base):
 
 
 class Notice(Base):
-    """A letter to the agent, as sent. Its clock starts when it was served (4.6)."""
+    """A letter to the agent, as sent. Its clock starts when it was served (4.6).
+
+    The limit counts `working_days` from `counted_from`: the day of service, or the day on which the clock
+    went on after it had been stopped, with what was left then (4.4). While `stopped_at` is set, it stands
+    still.
+    """
 
     __tablename__ = "notices"
     __table_args__ = (
@@ -211,6 +296,8 @@ class Notice(Base):
     served_at: Mapped[datetime | None]
     receipt: Mapped[str | None]
     working_days: Mapped[int | None]
+    counted_from: Mapped[datetime | None]
+    stopped_at: Mapped[datetime | None]
     last_day: Mapped[date | None]
     provisional: Mapped[bool] = mapped_column(default=False)
 
@@ -238,7 +325,7 @@ class Fine(Base):
 
 
 class Payment(Base):
-    """Money that came in; a bank reference counts once (6.1)."""
+    """Money that came in; a bank reference counts once (6.1). It is refunded when its fine is void (5.2)."""
 
     __tablename__ = "payments"
     __table_args__ = (
@@ -251,10 +338,16 @@ class Payment(Base):
     amount: Mapped[Decimal]
     received_at: Mapped[datetime]
     recorded_by: Mapped[str]
+    refund_due_at: Mapped[datetime | None]
+    refunded_at: Mapped[datetime | None]
+    refund_reference: Mapped[str | None]
 
 
 class Filing(Base):
-    """A filing in serious circumstances (1.6), one for a case and recipient, as it was prepared."""
+    """A filing in serious circumstances (1.6), one for a case and recipient, as it was prepared.
+
+    `withdrawal` is the document that takes it back, once the case is undone (5.2).
+    """
 
     __tablename__ = "filings"
     __table_args__ = (UniqueConstraint("case_no", "recipient"),)
@@ -270,6 +363,7 @@ class Filing(Base):
     document: Mapped[str]
     attachment: Mapped[dict[str, Any]]
     sha256: Mapped[str]
+    withdrawal: Mapped[str | None]
     since: Mapped[datetime]
 
 

@@ -5,34 +5,47 @@ against these models when it is loaded; flow stays code.
 """
 
 import tomllib
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 from importlib import resources
-from typing import Self
+from typing import Annotated, Self
+from zlib import crc32
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from rulebook.vocabulary import Business, Kind
 
+# The upper ends only catch a slip of the pen: no rule needs more.
+Days = Annotated[int, Field(ge=1, le=365)]
+Minutes = Annotated[int, Field(ge=1, le=720)]
+Yuan = Annotated[int, Field(ge=1, le=10_000_000)]
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Strict: in TOML, `true` or "5" is no number of days.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Clock(_Section):
     """How time is kept: the minutes after midnight over which cases spread."""
 
-    spread_minutes: PositiveInt
+    spread_minutes: Minutes
+
+    def spread(self, case_no: str) -> timedelta:
+        """How long after midnight a case looks at its deadline: a time of its own, never before midnight."""
+        return timedelta(seconds=crc32(case_no.encode()) % (60 * self.spread_minutes))
 
 
 class FineSchedule(_Section):
     """Rulebook 2.3: what each further offence costs, in whole yuan."""
 
-    first: PositiveInt
-    second: PositiveInt
-    each_further: PositiveInt
-    ceiling: PositiveInt
+    first: Yuan
+    second: Yuan
+    each_further: Yuan
+    ceiling: Yuan
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -52,9 +65,9 @@ class FineSchedule(_Section):
 class SecondarySale(_Section):
     """The limits (in working days) and fines of rulebook 2."""
 
-    rectify_regular: PositiveInt
-    rectify_irregular: PositiveInt
-    pay_within: PositiveInt
+    rectify_regular: Days
+    rectify_irregular: Days
+    pay_within: Days
     fine: FineSchedule
 
     def rectify_within(self, business: Business) -> int:
@@ -65,21 +78,34 @@ class SecondarySale(_Section):
 class Fraud(_Section):
     """Rulebook 1.3: the fine for each number in whole yuan, and the limit to pay it in working days."""
 
-    fine_per_number: PositiveInt
-    pay_within: PositiveInt
+    fine_per_number: Yuan
+    pay_within: Days
 
 
 class ServiceFailure(_Section):
     """Rulebook 3: the limit to serve the customer, in working days; renewals of direct service, in days."""
 
-    serve_within: PositiveInt
-    renewal_notice: PositiveInt
+    serve_within: Days
+    renewal_notice: Days
 
 
 class Quarantine(_Section):
     """How long reclaimed numbers rest (5.3), in calendar days."""
 
-    days: PositiveInt
+    days: Days
+
+
+class Appeal(_Section):
+    """How long an agent may appeal after its case has ended (5.1), in calendar days."""
+
+    within: Days
+
+
+class Officers(_Section):
+    """When what waits for an officer is brought up again, and escalated (5.7), in working days."""
+
+    raise_after: Days
+    escalate_after: Days
 
 
 class Policy(_Section):
@@ -91,6 +117,8 @@ class Policy(_Section):
     secondary_sale: SecondarySale
     service_failure: ServiceFailure
     quarantine: Quarantine
+    appeal: Appeal
+    officers: Officers
 
     def fine(self, kind: Kind, offence: int) -> Decimal:
         """The fine in yuan for an agent's nth offence of a kind, counted from 1.
@@ -103,6 +131,18 @@ class Policy(_Section):
             return Decimal(self.secondary_sale.fine.amount(offence))
         raise LookupError(f"the rulebook sets no fine for {kind}")
 
+    def values(self) -> dict[str, int | date]:
+        """All that the policy sets, by `section.key`, in the order of the file."""
+        return dict(_values(self))
+
+
+def _values(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, int | date]]:
+    for key, value in section:
+        if isinstance(value, BaseModel):
+            yield from _values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
 
 def load(text: str) -> Policy:
     """Read a policy from TOML.
@@ -110,6 +150,35 @@ def load(text: str) -> Policy:
     Raises `ValueError` (`tomllib.TOMLDecodeError` or `pydantic.ValidationError`) that names what is wrong.
     """
     return Policy.model_validate(tomllib.loads(text))
+
+
+_IN_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "int_type": "must be a whole number, not {input!r}",
+    "int_from_float": "must be a whole number, not {input!r}",
+    "date_type": "must be a day such as 2027-01-01, not {input}",
+    "model_type": "must be a section",
+    "greater_than_equal": "must be at least {ge}, not {input}",
+    "less_than_equal": "must be at most {le}, not {input}",
+    "value_error": "{error}",
+}
+
+
+def faults(text: str) -> list[str]:
+    """All that is wrong with a draft in TOML, each with its key, in words; nothing if it is a policy."""
+    try:
+        load(text)
+    except ValidationError as invalid:
+        return [f"{'.'.join(map(str, error['loc']))}: {_in_words(error)}" for error in invalid.errors()]
+    except tomllib.TOMLDecodeError as unreadable:
+        return [f"not readable as TOML: {unreadable}"]
+    return []
+
+
+def _in_words(error: ErrorDetails) -> str:
+    words = _IN_WORDS.get(error["type"])
+    return words.format(input=error["input"], **error.get("ctx", {})) if words else error["msg"]
 
 
 @cache

@@ -69,6 +69,8 @@ class Stage(StrEnum):
     APPROVAL = "approval"
     CLOSURE = "closure"
     FILING = "filing"
+    APPEAL = "appeal"
+    RESTITUTION = "restitution"
 
     RECTIFIED = "rectified"
     SETTLED = "settled"
@@ -78,12 +80,20 @@ class Stage(StrEnum):
     CLOSED_FOR_GOOD = "closed-for-good"
     REJECTED = "rejected"
     DISMISSED = "dismissed"
+    OVERTURNED = "overturned"
+    UPHELD = "upheld"
+    RESTORED = "restored"
     ALREADY_HANDLED = "already-handled"
 
     @property
     def ended(self) -> bool:
         """Whether a case in this stage has ended."""
         return self in _ENDED
+
+    @property
+    def undone(self) -> bool:
+        """Whether a case that ended so did not stand: what it did is undone (5.2), it is no offence (5.5)."""
+        return self in (Stage.DISMISSED, Stage.OVERTURNED)
 
 
 _ENDED = frozenset(list(Stage)[list(Stage).index(Stage.RECTIFIED) :])
@@ -93,10 +103,15 @@ class Awaiting(StrEnum):
     """What an officer must do before a case can go on, or ought to look at."""
 
     VERIFICATION = "verification"
+    APPEAL = "appeal"
     APPROVAL = "approval"
     FILING = "filing"
     DELIVERY = "delivery"
     RENEWAL = "renewal"
+    REFUND = "refund"
+    SUBSTITUTE = "substitute"
+    WITHDRAWAL = "withdrawal"
+    REVIEW = "review"
     REFUSED_MESSAGE = "refused-message"
 
 
@@ -110,12 +125,17 @@ class NoticeKind(StrEnum):
     TAKE_BACK = "take-back"
     TAKE_BACK_CUSTOMER = "take-back-customer"
     PERMANENT_CLOSURE = "permanent-closure"
+    DEADLINE = "deadline"
+    APPEAL_DECISION = "appeal-decision"
+    UNDONE = "undone"
+    UNDONE_CUSTOMER = "undone-customer"
+    FINE_LOWERED = "fine-lowered"
     CLOSING = "closing"
 
     @property
     def to_customer(self) -> bool:
         """Whether it goes to the customer; all others go to the agent."""
-        return self is NoticeKind.TAKE_BACK_CUSTOMER
+        return self in (NoticeKind.TAKE_BACK_CUSTOMER, NoticeKind.UNDONE_CUSTOMER)
 
 
 class AccountStatus(StrEnum):
@@ -134,6 +154,17 @@ class NumberStatus(StrEnum):
     FROZEN = "frozen"
     QUARANTINED = "quarantined"
     FREE = "free"
+
+
+class Hold(StrEnum):
+    """What a case holds against an agent's account or a number, until it is lifted."""
+
+    SUSPENSION = "suspension"
+    SHUTDOWN = "shutdown"
+    CLOSURE = "closure"
+    FREEZE = "freeze"
+    TAKE_BACK = "take-back"
+    RECLAIM = "reclaim"
 
 
 class Holder(StrEnum):
@@ -160,11 +191,13 @@ class FilingStatus(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
     WAIVED = "waived"
+    WITHDRAWING = "withdrawing"
+    WITHDRAWN = "withdrawn"
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do about it."""
-        return self in (FilingStatus.ACKNOWLEDGED, FilingStatus.WAIVED)
+        return self in (FilingStatus.ACKNOWLEDGED, FilingStatus.WAIVED, FilingStatus.WITHDRAWN)
 
 
 class FilingKind(StrEnum):
@@ -188,6 +221,11 @@ LEGAL_MOVES: dict[type[StrEnum], frozenset[tuple[StrEnum, StrEnum]]] = {
         (AccountStatus.SUSPENDED, AccountStatus.SHUT_DOWN),
         (AccountStatus.SUSPENDED, AccountStatus.CLOSED),
         (AccountStatus.SHUT_DOWN, AccountStatus.CLOSED),
+        (AccountStatus.SHUT_DOWN, AccountStatus.SUSPENDED),
+        (AccountStatus.SHUT_DOWN, AccountStatus.OPEN),
+        (AccountStatus.CLOSED, AccountStatus.SHUT_DOWN),
+        (AccountStatus.CLOSED, AccountStatus.SUSPENDED),
+        (AccountStatus.CLOSED, AccountStatus.OPEN),
     ),
     NumberStatus: _moves(
         (NumberStatus.ACTIVE, NumberStatus.FROZEN),
@@ -195,6 +233,8 @@ LEGAL_MOVES: dict[type[StrEnum], frozenset[tuple[StrEnum, StrEnum]]] = {
         (NumberStatus.ACTIVE, NumberStatus.QUARANTINED),
         (NumberStatus.FROZEN, NumberStatus.QUARANTINED),
         (NumberStatus.QUARANTINED, NumberStatus.FREE),
+        (NumberStatus.QUARANTINED, NumberStatus.ACTIVE),
+        (NumberStatus.QUARANTINED, NumberStatus.FROZEN),
     ),
     FineStatus: _moves(
         (FineStatus.DUE, FineStatus.SETTLED),
@@ -209,6 +249,11 @@ LEGAL_MOVES: dict[type[StrEnum], frozenset[tuple[StrEnum, StrEnum]]] = {
         (FilingStatus.PREPARED, FilingStatus.WAIVED),
         (FilingStatus.SUBMITTED, FilingStatus.WAIVED),
         (FilingStatus.REFUSED, FilingStatus.WAIVED),
+        (FilingStatus.PREPARED, FilingStatus.WITHDRAWN),
+        (FilingStatus.REFUSED, FilingStatus.WITHDRAWN),
+        (FilingStatus.SUBMITTED, FilingStatus.WITHDRAWING),
+        (FilingStatus.ACKNOWLEDGED, FilingStatus.WITHDRAWING),
+        (FilingStatus.WITHDRAWING, FilingStatus.WITHDRAWN),
     ),
 }
 """Which status may follow which. The database refuses any other move (registry/migrations)."""

@@ -6,7 +6,7 @@ Sources: the State Council's yearly arrangement of public holidays with its make
 
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
-from functools import cache
+from functools import cache, cached_property
 
 import holidays
 from holidays.countries.china import ChinaStaticHolidays
@@ -15,21 +15,34 @@ from pydantic import BaseModel, ConfigDict
 from rulebook.vocabulary import SHANGHAI
 
 _PUBLISHED_YEARS = frozenset(ChinaStaticHolidays.special_public_holidays)
-_LONGEST_CLOSURE = 366
+LONGEST_CLOSURE = 366
+"""So many days in a row without work end every limit; a calendar with more is a mistake."""
 
 
 @cache
-def _china(year: int) -> tuple[frozenset[date], frozenset[date]]:
-    """The year's public holidays and its make-up weekends."""
-    china = holidays.country_holidays("CN", years=year)
-    return frozenset(china), frozenset(china.weekend_workdays)
+def _china(year: int) -> tuple[Mapping[date, str], frozenset[date]]:
+    """The year's public days off by name, and its make-up weekends."""
+    china = holidays.country_holidays("CN", years=year, language="zh_CN")
+    return dict(china), frozenset(china.weekend_workdays)
+
+
+def days_off(year: int) -> Mapping[date, str]:
+    """The public calendar's days off, by name; those of a year that is not published are computed."""
+    return _china(year)[0]
+
+
+@cache
+def fixed_by_law(year: int) -> Mapping[date, str]:
+    """The public holidays of an unpublished year that its arrangement will not change, by name."""
+    return dict(holidays.country_holidays("CN", years=year, observed=False, language="zh_CN"))
 
 
 class Calendar(BaseModel):
     """Which days are worked: China's public calendar, what the registry knows beyond it, closing days.
 
     `arranged` says of single days whether they are worked, as published by the State Council; a year that
-    has any such day counts as published. `closing` are the platform's own closing days.
+    has any such day counts as published. Where the public calendar doesn't have that year yet, what it only
+    computes no longer counts. `closing` are the platform's own closing days.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,12 +56,19 @@ class Calendar(BaseModel):
             return False
         if day in self.arranged:
             return self.arranged[day]
+        if day.year in self.arranged_years and day.year not in _PUBLISHED_YEARS:
+            return day.weekday() < 5
         off, made_up = _china(day.year)
         return day in made_up or (day.weekday() < 5 and day not in off)
 
     def published(self, year: int) -> bool:
         """Whether the State Council's arrangement for `year` is known."""
-        return year in _PUBLISHED_YEARS or any(day.year == year for day in self.arranged)
+        return year in _PUBLISHED_YEARS or year in self.arranged_years
+
+    @cached_property
+    def arranged_years(self) -> frozenset[int]:
+        """The years of which the registry has an arrangement."""
+        return frozenset(day.year for day in self.arranged)
 
 
 class Deadline(BaseModel):
@@ -89,7 +109,7 @@ def deadline(served_at: datetime, working_days: int, calendar: Calendar) -> Dead
         day += timedelta(days=1)
         years.add(day.year)
         counted, idle = (counted + 1, 0) if calendar.works(day) else (counted, idle + 1)
-        if idle > _LONGEST_CLOSURE:
+        if idle > LONGEST_CLOSURE:
             raise ValueError(f"no working day in the year before {day}: check the closing days")
     return Deadline(last_day=day, provisional=not all(calendar.published(year) for year in years))
 
@@ -101,3 +121,9 @@ def later(promised: Deadline, computed: Deadline) -> Deadline:
         if computed.last_day >= promised.last_day
         else promised.model_copy(update={"provisional": computed.provisional})
     )
+
+
+def working_days(first: date, last: date, calendar: Calendar) -> int:
+    """How many days from `first` to `last`, both included, are worked."""
+    days = (last - first).days + 1
+    return sum(calendar.works(first + timedelta(days=day)) for day in range(days))

@@ -44,7 +44,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _ANSWER_WITHIN = 20  # seconds
 _CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")
-SERIOUS = "serious-"
+SERIOUS, APPEAL, DISMISSAL, RESTITUTION = "serious-", "appeal-", "dismissal-", "restitution-"
 RENEWALS = f"WorkflowType = '{RenewalDue.__name__}' AND ExecutionStatus = 'Running'"
 _CASE_TYPES = f"WorkflowType IN ({', '.join(repr(clause.__name__) for clause in CLAUSES.values())})"
 
@@ -98,7 +98,7 @@ def _workflow_ids(named: str) -> list[str]:
     try:
         number = TypeAdapter[str](Number400).validate_python(named)
     except ValidationError:
-        if not named.startswith((*(f"{kind}-" for kind in Kind), SERIOUS)):
+        if not named.startswith((*(f"{kind}-" for kind in Kind), SERIOUS, APPEAL, DISMISSAL, RESTITUTION)):
             raise Refused(
                 f"{named!r} names no case: give a case number (SS-2026-00042), "
                 "a workflow id (secondary-sale-4008001234) or a 400 number"
@@ -158,6 +158,24 @@ async def story_when(client: Client, case_id: str, holds: Callable[[Story], bool
         if holds(told) or asyncio.get_running_loop().time() > give_up:
             return told
         await asyncio.sleep(0.05)
+
+
+async def told_or_failed(
+    client: Client, proceeding: WorkflowHandle[Any, Any], holds: Callable[[Story], bool]
+) -> Story:
+    """What a proceeding tells once this holds of it. Raises `Refused` with what it failed with."""
+    failing = asyncio.create_task(proceeding.result())
+    telling = asyncio.create_task(story_when(client, proceeding.id, holds))
+    await asyncio.wait([failing, telling], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if failing.done():
+            failing.result()
+        return await telling
+    except WorkflowFailureError as error:
+        raise Refused(getattr(error.cause, "message", str(error.cause))) from error
+    finally:
+        failing.cancel()
+        telling.cancel()
 
 
 async def act(client: Client, case: Case, command: str, message: Message) -> str:

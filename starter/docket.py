@@ -11,9 +11,12 @@ from rulebook.working_days import Deadline
 from starter.desk import RENEWALS, away
 from starter.reports import CLAUSES
 from workflows import attributes
+from workflows.appeal import Appeal, Dismissal
+from workflows.restitution import Restitution
 from workflows.serious import SeriousCircumstances
 
-_LISTED = [*(clause.__name__ for clause in CLAUSES.values()), SeriousCircumstances.__name__]
+_BESIDE = (SeriousCircumstances, Appeal, Dismissal, Restitution)
+_LISTED = [*(clause.__name__ for clause in CLAUSES.values()), *(one.__name__ for one in _BESIDE)]
 
 
 class Entry(BaseModel):
@@ -89,11 +92,12 @@ async def cases(client: Client, which: Filter, limit: int) -> tuple[list[Entry],
 def _entry(execution: WorkflowExecution) -> Entry:
     shown = execution.typed_search_attributes
     kind, _, number = execution.id.rpartition("-")
+    case_no = shown.get(attributes.CASE_NO) or ""
     return Entry(
         workflow_id=execution.id,
         run_id=execution.run_id,
-        case_no=shown.get(attributes.CASE_NO),
-        kind=Kind(kind) if kind in set(Kind) else Kind.FRAUD,
+        case_no=case_no or None,
+        kind=next((one for one in Kind if kind == one or case_no.startswith(f"{one.prefix}-")), Kind.FRAUD),
         number=shown.get(attributes.NUMBER) or number,
         agent=shown.get(attributes.AGENT),
         stage=Stage(stage) if (stage := shown.get(attributes.STAGE)) else None,

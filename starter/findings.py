@@ -1,14 +1,11 @@
 """Serious circumstances of a fraud (1.6), as officers deal with them: a proceeding beside the case."""
 
-import asyncio
-from typing import Any
-
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from rulebook.vocabulary import Kind
-from starter.desk import SERIOUS, Case, described, story, story_when
+from starter.desk import SERIOUS, Case, described, story, told_or_failed
 from starter.settings import Refused
 from workflows.messages import SeriousProposed, Story
 from workflows.serious import SeriousCircumstances
@@ -29,25 +26,8 @@ async def propose(client: Client, task_queue: str, proposed: SeriousProposed) ->
     except WorkflowAlreadyStartedError as error:
         raise Refused(f"{proposed.case_no}: serious circumstances are proposed already") from error
     handle = client.get_workflow_handle(case_id)
-    told = await _told_or_failed(client, handle)
+    told = await told_or_failed(client, handle, lambda told: bool(told.awaiting or told.stage.ended))
     return f"{proposed.case_no}: proposed; it awaits {', '.join(told.awaiting)} by another officer"
-
-
-async def _told_or_failed(client: Client, proceeding: WorkflowHandle[Any, Any]) -> Story:
-    failing = asyncio.create_task(proceeding.result())
-    telling = asyncio.create_task(
-        story_when(client, proceeding.id, lambda told: bool(told.awaiting or told.stage.ended))
-    )
-    await asyncio.wait([failing, telling], return_when=asyncio.FIRST_COMPLETED)
-    try:
-        if failing.done():
-            failing.result()
-        return await telling
-    except WorkflowFailureError as error:
-        raise Refused(getattr(error.cause, "message", str(error.cause))) from error
-    finally:
-        failing.cancel()
-        telling.cancel()
 
 
 async def beside(client: Client, case_no: str) -> Case | None:

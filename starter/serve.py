@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from temporalio.client import Client
 
-from activities.channels import Outbox
+from activities.channels import Addresses, Outbox
 from starter import connect
 from starter.settings import Settings
 from worker import serving
@@ -21,7 +21,8 @@ async def cases(settings: Settings) -> AsyncIterator[Client]:
     await connect.schedule_daily_round(client, settings.task_queue)
     connect.registry(settings).dispose()
     channel = Outbox(settings.outbox_folder)
-    async with serving(client, settings.task_queue, settings.registry_url(), channel, settings.sender):
+    addresses = Addresses(sender=settings.sender, officers=settings.officers, supervisor=settings.supervisor)
+    async with serving(client, settings.task_queue, settings.registry_url(), channel, addresses):
         yield client
 
 

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     web_url: str = ""
     outbox: Path | None = None
     sender: str = "compliance@platform.example"
+    officers: str = "compliance@platform.example"
+    supervisor: str = "supervisor@platform.example"
     task_queue: str = "cases"
 
     @property

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 from temporalio.client import Client
 
-from activities.channels import Outbox
+from activities.channels import Addresses, Outbox
 from registry.session import Sessions, connect, migrate, sessions
 from starter import connect as to_servers
 from starter import local
@@ -18,6 +18,12 @@ from starter.settings import Settings
 from starter.virtual_time import VirtualTime
 from tests.world import World
 from worker import serving
+
+ADDRESSES = Addresses(
+    sender="compliance@platform.example",
+    officers="officers@platform.example",
+    supervisor="supervisor@platform.example",
+)
 
 _serial = count(1)
 
@@ -98,5 +104,5 @@ async def world(
     """A registry and a worker of the test's own."""
     outbox, task_queue = tmp_path / "outbox", f"cases-{next(_serial)}"
     world = World(client, VirtualTime(client), on_record, task_queue, outbox)
-    async with serving(client, task_queue, database_url, Outbox(outbox), "compliance@platform.example"):
+    async with serving(client, task_queue, database_url, Outbox(outbox), ADDRESSES):
         yield world

@@ -1,6 +1,7 @@
 """A small world to enforce the rules in: agents with numbers, cases whose time can be moved."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from sqlalchemy import inspect, select, text
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from registry.models import Account, Agent, Base, CalendarDay, Number
+from registry.models import Account, Agent, Base, CalendarDay, Evidence, Number
 from registry.session import Sessions
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Business, FilingStatus, Kind, Stage, workflow_id
@@ -24,11 +25,16 @@ from starter.reports import CLAUSES, submit
 from starter.virtual_time import VirtualTime
 from workflows import attributes
 from workflows.after_case import AfterCase
+from workflows.appeal import Appeal, Dismissal
 from workflows.daily import DailyRound
 from workflows.messages import (
     Answer,
+    AppealReceived,
+    AppealStart,
     CaseEnded,
     CaseStart,
+    Dismiss,
+    DismissalStart,
     OfficerAct,
     SeriousEnded,
     SeriousProposed,
@@ -155,6 +161,23 @@ class CaseInTime:
     async def dismiss(self, reason: str = "wrong number", officer: str = "李敏") -> str:
         return await self._update("dismiss", {"officer": officer, "reason": reason})
 
+    async def appeal(self, statement: str = "号码一直由登记客户使用", evidence: tuple[str, ...] = ()) -> str:
+        message = {"by": "陈静", "statement": statement, "evidence": list(evidence)}
+        return await self._update("appeal", message)
+
+    async def decide(self, upheld: bool, officer: str = "张伟", reason: str = "已复核") -> str:
+        return await self._update("decide", {"officer": officer, "upheld": upheld, "reason": reason})
+
+    async def hold(self, reason: str = "等待反馈") -> str:
+        return await self._update("hold", {"officer": "李敏", "reason": reason})
+
+    async def resume(self) -> str:
+        return await self._update("resume", {"officer": "李敏"})
+
+    async def served(self, on: str, proof: str, method: str = "EMS 1234567890123") -> str:
+        message = {"officer": "李敏", "method": method, "on": on, "proof": proof}
+        return await self._update("served", message)
+
     async def _update(self, name: str, message: dict[str, Any]) -> str:
         """Command as the officers' desk does: again under the same id where a workflow task took it along."""
         command_id = f"{name}-{uuid4()}"
@@ -197,6 +220,25 @@ class SeriousInTime(CaseInTime):
         handle = self.world.client.get_workflow_handle(self.id, result_type=SeriousEnded)
         ended: SeriousEnded = await asyncio.wait_for(handle.result(), 20)
         return ended.outcome
+
+
+class RestitutionInTime(CaseInTime):
+    """What is left to officers after one case was undone."""
+
+    async def refunded(self, reference: str = "refund-1") -> str:
+        return await self._update("refunded", {"officer": "李敏", "reference": reference})
+
+    async def substituted(self, number: str, substitute: str | None = None, reason: str = "") -> str:
+        message = {"officer": "李敏", "number": number, "substitute": substitute, "reason": reason}
+        return await self._update("substituted", message)
+
+    async def withdrawn(self, filing_no: str) -> str:
+        message = {"officer": "李敏", "filing_no": filing_no, "status": FilingStatus.WITHDRAWN}
+        return await self._update("filing", message)
+
+    async def reviewed(self, case_no: str, lower: bool, reason: str = "前案已撤销") -> str:
+        message = {"officer": "李敏", "case_no": case_no, "lower": lower, "reason": reason}
+        return await self._update("reviewed", message)
 
 
 @dataclass(frozen=True)
@@ -244,6 +286,43 @@ class World:
         handle = self.client.get_workflow_handle(named, result_type=Answer)
         answer: Answer = await asyncio.wait_for(handle.result(), 10)
         return answer.text
+
+    async def appeal_after(self, case_no: str, on: str) -> CaseInTime:
+        """Have the agent appeal against a case that has ended; it awaits a decision, or has failed."""
+        appeal = CaseInTime(replace(self, time=VirtualTime(self.client)), f"appeal-{case_no}")
+        said = AppealReceived(by="陈静", statement="号码一直由登记客户使用")
+        start = AppealStart(case_no=case_no, appeal=said)
+        if await appeal.world._start(Appeal.run, [start], appeal.id, on):
+            await appeal.once(lambda told: bool(told.awaiting))
+        return appeal
+
+    async def dismiss_after(self, case_no: str, on: str, officer: str = "张伟") -> Stage:
+        """Have an officer dismiss a case that has ended. Raises what it failed with."""
+        said = Dismiss(officer=officer, reason="号码登记有误")
+        named = f"dismissal-{case_no}"
+        await self._start(Dismissal.run, [DismissalStart(case_no=case_no, dismissal=said)], named, on)
+        handle = self.client.get_workflow_handle(named, result_type=CaseEnded)
+        ended: CaseEnded = await asyncio.wait_for(handle.result(), 20)
+        return ended.outcome
+
+    def restitution(self, case_no: str) -> RestitutionInTime:
+        """What is left to officers after that case was undone."""
+        return RestitutionInTime(self, f"restitution-{case_no}")
+
+    def evidence(self, content: bytes = b"receipt") -> str:
+        """Put a file on record; its hash."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        with self.on_record.begin() as session:
+            session.add(
+                Evidence(
+                    sha256=sha256,
+                    name="回执.jpg",
+                    content=content,
+                    added_at=shanghai("2038-01-04"),
+                    added_by="李敏",
+                )
+            )
+        return sha256
 
     async def round(self, on: str) -> None:
         """Have the daily round of a day run."""

@@ -1,4 +1,4 @@
-"""What comes round every day: quarantines end (5.3), renewals of direct service come up (3.3)."""
+"""What comes round daily: quarantines end (5.3); renewals, waits, deadlines are seen to (3.3, 5.7, 4.2)."""
 
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -10,8 +10,10 @@ from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlrea
 with workflow.unsafe.imports_passed_through():
     from activities.numbers import AsOf, Numbers, Renewal, RenewNumber
     from activities.step import Refused
+    from activities.waits import Waits
     from rulebook.vocabulary import SHANGHAI, Awaiting, written
     from workflows import attributes
+    from workflows.calendar import CALENDAR_CHANGED, CalendarChanged, Walk
     from workflows.messages import Answer, Renewed
 
 _PATIENTLY: dict[str, Any] = {
@@ -26,7 +28,7 @@ class DailyRound:
 
     @workflow.run
     async def run(self) -> None:
-        """End the quarantines that are over, and bring each renewal that is due up as work for an officer."""
+        """End the quarantines that are over; bring up renewals that are due, and what waits for officers."""
         now = AsOf(at=workflow.now())
         await workflow.execute_activity_method(
             Numbers.end_quarantines, now, summary="Free the numbers whose quarantine is over", **_PATIENTLY
@@ -45,6 +47,25 @@ class DailyRound:
                 )
             except WorkflowAlreadyStartedError:
                 continue  # it came up on an earlier day, and waits
+        if workflow.patched("deadlines-follow-the-calendar"):
+            await self._walk()
+        if workflow.patched("waits-are-raised"):
+            await workflow.execute_activity_method(
+                Waits.raise_waits, now, summary="Bring up what waits too long for officers", **_PATIENTLY
+            )
+
+    async def _walk(self) -> None:
+        """Let no deadline stay behind that an import or a newer public calendar should have moved (4.2)."""
+        try:
+            await workflow.start_child_workflow(
+                CalendarChanged.run,
+                Walk(),
+                id=CALENDAR_CHANGED,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                static_summary="Bring deadlines to the calendar of today",
+            )
+        except WorkflowAlreadyStartedError:
+            return  # an import has begun it
 
 
 @workflow.defn
@@ -68,6 +89,11 @@ class RenewalDue:
         )
         await workflow.wait_condition(lambda: self._renewed and workflow.all_handlers_finished())
         workflow.upsert_search_attributes([attributes.AWAITING.value_unset()])
+
+    @workflow.signal
+    def returned(self) -> None:
+        """The case that had taken the number back was undone: its agent renews it again (5.2)."""
+        self._renewed = True
 
     @workflow.update
     async def renewed(self, message: Renewed) -> Answer:

@@ -1,6 +1,7 @@
 """What crosses the Temporal boundary: inputs, signals, updates and answers. On the wire it is plain JSON."""
 
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -14,15 +15,19 @@ from pydantic import (
 )
 
 from activities.filings import FilingShown
+from activities.fines import Raised
 from registry.audit import Line
 from rulebook.money import Amount, Balance
 from rulebook.report import Report
-from rulebook.vocabulary import Awaiting, FilingStatus, Kind, OneLine, Prose, Stage, Told
+from rulebook.vocabulary import Awaiting, FilingStatus, Kind, Number400, OneLine, Prose, Stage, Told
 from rulebook.working_days import Deadline
 
 Reason = Annotated[Told, Field(max_length=2000)]
 Reference = Annotated[OneLine, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 """A bank reference; one that is all digits may come as a JSON number."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""The hash under which a file is on record as evidence."""
 
 
 class Message(BaseModel):
@@ -97,6 +102,110 @@ class Dismiss(Message):
     """An officer finds that the case has no ground (5.2)."""
 
     officer: OneLine
+    reason: Reason
+
+
+class LookAgain(Message):
+    """The calendar has changed, or the case's fine was reviewed: look at the registry again.
+
+    Signals `calendar_changed` (4.2), `fine_reviewed` (5.5).
+    """
+
+
+class HoldCase(Message):
+    """An officer stops the clock of a case (4.4)."""
+
+    officer: OneLine
+    reason: Reason
+
+
+class ResumeCase(Message):
+    """An officer lets the clock of a case go on."""
+
+    officer: OneLine
+    reason: Prose = Field(default="", max_length=2000)
+
+
+class AppealReceived(Message):
+    """The agent appeals (5.1); `evidence` are the hashes of files that are on record. Update `appeal`."""
+
+    by: OneLine
+    statement: Annotated[Told, Field(max_length=20000)]
+    evidence: tuple[Sha256, ...] = Field(default=(), max_length=100)
+
+
+class Decide(Message):
+    """An officer decides an appeal: `upheld` says that the case stands, else it is overturned (5.1)."""
+
+    officer: OneLine
+    upheld: bool
+    reason: Reason
+
+
+class ServedByHand(Message):
+    """An officer has served a notice that could not be delivered (4.6).
+
+    `on` is the day, in Asia/Shanghai; `proof` is the hash of a file that is on record. Update `served`.
+    """
+
+    officer: OneLine
+    method: OneLine
+    on: date
+    proof: Sha256
+
+
+class CaseUndone(Message):
+    """The case was dismissed or overturned (5.2). Signal `case_undone` to what goes on beside it."""
+
+    officer: OneLine
+
+
+class AppealStart(Message):
+    """An appeal against a case that has ended (5.1)."""
+
+    case_no: str
+    appeal: AppealReceived
+
+
+class DismissalStart(Message):
+    """A case that has ended is found to have no ground (5.2)."""
+
+    case_no: str
+    dismissal: Dismiss
+
+
+class RestitutionStart(Message):
+    """What officers still have to do after a case was undone (5.2); `refund` in yuan."""
+
+    case_no: str
+    refund: Decimal
+    lost: tuple[str, ...]
+    filings: tuple[FilingShown, ...]
+    raised: tuple[Raised, ...]
+
+
+class Refunded(Message):
+    """An officer has given back what was paid, under a bank reference."""
+
+    officer: OneLine
+    reference: Reference
+
+
+class Substituted(Message):
+    """An officer has dealt with a number that can't be returned; `reason` says why without a substitute."""
+
+    officer: OneLine
+    number: Number400
+    substitute: Number400 | None = None
+    reason: Prose = Field(default="", max_length=2000)
+
+
+class FineReviewed(Message):
+    """An officer has reviewed a fine that an offence had raised which was undone (5.5)."""
+
+    officer: OneLine
+    case_no: str
+    lower: bool
     reason: Reason
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue, RetryPolicy
@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 
     from activities.cases import AddLine, CaseOpened, Cases, OthersOpen
     from activities.filings import FilingShown
-    from activities.notices import Notices, NoticeServed, ServeNotice
+    from activities.notices import Notices, NoticeServed, ServeByHand, ServeNotice
     from activities.step import SYSTEM, Refused, Step
     from registry.audit import Done, Line
     from rulebook.money import Balance
@@ -22,7 +22,15 @@ with workflow.unsafe.imports_passed_through():
     from rulebook.vocabulary import Awaiting, Kind, NoticeKind, Stage
     from rulebook.working_days import Deadline
     from workflows import attributes
-    from workflows.messages import AccountClosed, Answer, Message, NoticeShown, Story, faults
+    from workflows.messages import (
+        AccountClosed,
+        Answer,
+        Message,
+        NoticeShown,
+        ServedByHand,
+        Story,
+        faults,
+    )
     from workflows.story import markdown, plain
 
 S = TypeVar("S", bound=Step)
@@ -44,7 +52,7 @@ _SUMMARY = 120  # characters: the server refuses a summary of more than 400 byte
 class Proceeding:
     """A workflow about one case. Steps go on record, each once; officers' commands and facts come in."""
 
-    kind: ClassVar[Kind]
+    kind: Kind
 
     def __init__(self) -> None:
         self._signals: dict[str, tuple[type[Any], Callable[[Any], Awaitable[None]]]] = {}
@@ -57,6 +65,8 @@ class Proceeding:
         self._unheard = 0
         self._lines: list[Line] = []
         self._notices: list[NoticeShown] = []
+        self._undelivered: ServeNotice | None = None
+        self._by_hand: NoticeServed | None = None
         seen = workflow.info().typed_search_attributes
         self._shown: dict[str, Any] = {key.name: seen.get(key) for key in attributes.ALL}
 
@@ -78,15 +88,23 @@ class Proceeding:
 
     # Steps
 
-    async def serve(self, kind: NoticeKind, within: int | None = None, **told: Any) -> NoticeServed:
-        """Serve a notice; with `within`, it sets a limit of so many working days.
+    async def serve(
+        self, kind: NoticeKind, within: int | None = None, nth: int = 1, **told: Any
+    ) -> NoticeServed:
+        """Serve a notice, the `nth` of its kind; with `within`, it sets a limit of so many working days.
 
-        No clock starts before it is served (4.6). `told` is what the letter says beyond the record.
+        No clock starts before it is served (4.6): one that can't be delivered waits for an officer who has
+        served it another way. `told` is what the letter says beyond the record.
         """
-        order = ServeNotice(**self.step(f"notice-{kind}"), kind=kind, working_days=within, **told)
-        served: NoticeServed = await self.ask(
-            Notices.serve_notice, order, f"Serve the {kind} notice", awaiting=Awaiting.DELIVERY
-        )
+        step = f"notice-{kind}" + (f"-{nth}" if nth > 1 else "")
+        order = ServeNotice(**self.step(step), kind=kind, working_days=within, **told)
+        self._undelivered, self._by_hand = order, None
+        try:
+            served: NoticeServed = await self.ask(
+                Notices.serve_notice, order, f"Serve the {kind} notice", awaiting=Awaiting.DELIVERY
+            )
+        finally:
+            self._undelivered = None
         self._lines.append(served.line)
         self._notices.append(
             NoticeShown(notice_no=served.notice_no, kind=kind, served_at=served.line.at, sha256=served.sha256)
@@ -105,9 +123,18 @@ class Proceeding:
             except FailureError:
                 continue  # it has ended meanwhile
 
-    async def add_line(self, step: str, by: str, text: str) -> None:
-        """Put a fact of the story on record that changes nothing else."""
-        await self.do(Cases.add_line, AddLine(**self.step(step, by), text=text), text)
+    async def add_line(
+        self,
+        step: str,
+        by: str,
+        text: str,
+        *,
+        begins: Awaiting | None = None,
+        ends: Awaiting | None = None,
+    ) -> None:
+        """Put a fact of the story on record; with it, something begins or ends to wait for an officer."""
+        line = AddLine(**self.step(step, by), text=text, begins=begins, ends=ends)
+        await self.do(Cases.add_line, line, text)
 
     def step(self, step: str, by: str = SYSTEM) -> dict[str, Any]:
         """What every step is told: the case, its own name, the time, and who does it."""
@@ -147,16 +174,29 @@ class Proceeding:
             self._awaiting.add(awaiting)
         self._show()
         if awaiting:
-            await workflow.wait_condition(lambda: doing.done() or self.left() is not None)
+            await workflow.wait_condition(
+                lambda: self._is_done(doing) or self.left() is not None or self._by_hand is not None
+            )
             self._awaiting.discard(awaiting)
-            if not doing.done() and (why := self.left()):
+            if self._by_hand is not None or (not self._is_done(doing) and self.left()):
                 doing.cancel()
-                raise why
+                if self._by_hand is None and (why := self.left()):
+                    raise why
+                return self._by_hand
         try:
             return await doing
         except ActivityError as error:
             self._raise_if_refused(error)
             raise
+
+    @staticmethod
+    def _is_done(doing: workflow.ActivityHandle[Any]) -> bool:
+        """Whether it has come to an end other than that of a letter which nobody can deliver."""
+        if not doing.done() or doing.cancelled():
+            return doing.done()
+        error = doing.exception()
+        cause = error.cause if isinstance(error, ActivityError) else None
+        return not (isinstance(cause, ApplicationError) and cause.type == "Undeliverable")
 
     @staticmethod
     def _raise_if_refused(error: ActivityError | ApplicationError | TimedOut) -> None:
@@ -229,6 +269,29 @@ class Proceeding:
         if message is None:
             raise Refused("the command is empty: one JSON object is expected")
         _ = self.opened
+
+    @workflow.update
+    async def served(self, message: ServedByHand) -> Answer:
+        """Record that an officer has served the notice that could not be delivered (4.6)."""
+        assert self._undelivered
+        order = ServeByHand(
+            **self.step(self._undelivered.step, message.officer),
+            method=message.method,
+            on=message.on,
+            proof=message.proof,
+        )
+        served: NoticeServed = await self.ask(Notices.serve_by_hand, order, f"Served by {message.officer}")
+        self._by_hand = served
+        until = f"; the limit ends {served.deadline}" if served.deadline else ""
+        return self.answer(f"notice {served.notice_no} is served{until}")
+
+    @served.validator
+    def _may_be_served(self, message: ServedByHand) -> None:
+        self.may_command(message)
+        if self._undelivered is None or Awaiting.DELIVERY not in self._awaiting:
+            raise Refused("every notice of the case has been delivered")
+        if self._by_hand is not None:
+            raise Refused(f"notice {self._by_hand.notice_no} was served already")
 
     def answer(self, text: str) -> Answer:
         """The answer to an officer's command."""

@@ -34,7 +34,8 @@ class Rectifiable(Case):
         self._rectifications += 1
         self._awaiting.add(Awaiting.VERIFICATION)
         text = "Rectification reported" + (f": {message.statement}" if message.statement else "")
-        await self.add_line(f"rectification-{self._rectifications}", message.by, text)
+        step = f"rectification-{self._rectifications}"
+        await self.add_line(step, message.by, text, begins=Awaiting.VERIFICATION)
 
     @workflow.update
     async def rectified(self, message: RectificationReported) -> Answer:
@@ -60,7 +61,8 @@ class Rectifiable(Case):
         assert update
         passed = "passed" if finding.passed else "failed"
         text = f"Verification {passed}" + (f": {finding.reason}" if finding.reason else "")
-        await self.add_line(f"verify-{update.id}", finding.officer, text)
+        ends = Awaiting.VERIFICATION
+        await self.add_line(f"verify-{update.id}", finding.officer, text, ends=ends)
         self._verifying, self._verified = False, self._verified or finding.passed
         if looked_at == self._rectifications:
             self._awaiting.discard(Awaiting.VERIFICATION)

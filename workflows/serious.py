@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import (
         Answer,
         Approve,
+        CaseUndone,
         FilingReported,
         Message,
         Reject,
@@ -34,7 +35,8 @@ class SeriousCircumstances(Proceeding):
     def __init__(self) -> None:
         super().__init__()
         self._serious: Serious | None = None
-        self._rejected = self._deciding = False
+        self._rejected = self._deciding = self._undone = False
+        self._signals["case_undone"] = (CaseUndone, self._take_undone)
         self._filings: dict[str, FilingShown] = {}
 
     @workflow.run
@@ -43,41 +45,54 @@ class SeriousCircumstances(Proceeding):
         self._proposed = proposed
         self._opened = await self.ask(Cases.find_case, FindCase(case_no=proposed.case_no), "Find the case")
         text = f"Circumstances found serious: {proposed.reasons}"
-        await self.add_line(self._own("proposed"), proposed.officer, text)
+        await self.add_line(self._own("proposed"), proposed.officer, text, begins=Awaiting.APPROVAL)
 
         # A second officer approves, or rejects.
         self._stage = Stage.APPROVAL
         self._awaiting.add(Awaiting.APPROVAL)
         self._show()
-        await workflow.wait_condition(lambda: bool(self._serious or self._rejected))
+        await workflow.wait_condition(lambda: bool(self._serious or self._rejected or self._undone))
         self._awaiting.discard(Awaiting.APPROVAL)
         if self._serious is None:
-            return await self._end(Stage.REJECTED)
+            return await self._end(Stage.OVERTURNED if self._undone else Stage.REJECTED)
+        try:
+            return await self._end(await self._carry_out(self._serious))
+        except Refused:
+            # The case was undone under way: what was done is undone there (5.2).
+            return await self._end(Stage.OVERTURNED)
 
+    async def _carry_out(self, serious: Serious) -> Stage:
         # The account is permanently closed, the qualification cancelled (on approval, see `approve`);
         # every number under the account is reclaimed; the agent's open cases know.
         self._stage = Stage.CLOSURE
-        reclaim = ReclaimNumbers(**self.step(self._own("reclaim"), self._serious.approved_by))
+        reclaim = ReclaimNumbers(**self.step(self._own("reclaim"), serious.approved_by))
         await self.do(Numbers.reclaim_numbers, reclaim, "Reclaim every number")
         await self.tell_other_cases(own=True)
-        await self.serve(NoticeKind.PERMANENT_CLOSURE, serious=self._serious)
+        if self._undone:
+            return Stage.OVERTURNED
+        await self.serve(NoticeKind.PERMANENT_CLOSURE, serious=serious)
 
         # Put on record with the operators and MIIT, announced, submitted to the judicial organs.
         self._stage = Stage.FILING
-        prepare = PrepareFilings(**self.step("filings"), serious=self._serious)
+        prepare = PrepareFilings(**self.step("filings"), serious=serious)
         prepared = await self.do(Filings.prepare_filings, prepare, "Prepare the filings")
         self._filings = {filing.filing_no: filing for filing in prepared.filings}
         self._awaiting.add(Awaiting.FILING)
         self._show()
-        await workflow.wait_condition(lambda: all(f.status.done for f in self._filings.values()))
+        await workflow.wait_condition(
+            lambda: self._undone or all(f.status.done for f in self._filings.values())
+        )
         self._awaiting.discard(Awaiting.FILING)
-        return await self._end(Stage.CLOSED_FOR_GOOD)
+        return Stage.OVERTURNED if self._undone else Stage.CLOSED_FOR_GOOD
 
     async def _end(self, outcome: Stage) -> SeriousEnded:
         self._stage = outcome
         await workflow.wait_condition(workflow.all_handlers_finished)
         self._show()
         return SeriousEnded(case_no=self.opened.case_no, outcome=outcome)
+
+    async def _take_undone(self, message: CaseUndone) -> None:
+        self._undone = True
 
     def _own(self, step: str) -> str:
         """The key of a step that a case may have to take again: a finding may come after a rejected one."""
@@ -115,7 +130,7 @@ class SeriousCircumstances(Proceeding):
         """Reject the finding: the case goes on as if it had not been made."""
         self._deciding = True
         text = f"Serious circumstances rejected: {rejection.reason}"
-        await self.add_line(self._own("rejected"), rejection.officer, text)
+        await self.add_line(self._own("rejected"), rejection.officer, text, ends=Awaiting.APPROVAL)
         self._deciding, self._rejected = False, True
         return self.answer("rejected: the case goes on as before")
 
@@ -127,7 +142,7 @@ class SeriousCircumstances(Proceeding):
 
     def _may_decide(self, message: Message) -> None:
         self.may_command(message)
-        if self._stage is not Stage.APPROVAL or self._serious or self._rejected:
+        if self._stage is not Stage.APPROVAL or self._serious or self._rejected or self._undone:
             raise Refused("it is decided already")
         if self._deciding:
             raise Refused("another officer is deciding at this moment")

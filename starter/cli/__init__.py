@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from starter.cli import agents, cases, fraud, officers, registry, serve
+from starter.cli import agents, calendar, cases, fairness, fraud, officers, policy, registry, serve, waits
 from starter.settings import Refused
 
 
@@ -52,7 +52,7 @@ app = typer.Typer(
       $ enforce verify 400-800-1234 --pass
     """,
 )
-for module in (serve, registry, cases, officers, fraud, agents):
+for module in (serve, registry, cases, officers, waits, fairness, fraud, agents, policy, calendar):
     module.add_to(app)
 
 

@@ -97,11 +97,11 @@ async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
         named = found.case_no
     except desk.NotKept:
         pass
-    from starter import archive, connect
+    from starter import archive, connect, contests
 
     told = archive.story(connect.on_record(settings), named)
-    proceeding = await findings.beside(client, told.case_no)
-    return told if proceeding is None else told.model_copy(update={"awaiting": proceeding.awaiting})
+    awaiting = {what for p in await contests.beside(client, told.case_no) for what in p.awaiting}
+    return told.model_copy(update={"awaiting": tuple(sorted(awaiting))})
 
 
 def cases(

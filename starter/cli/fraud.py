@@ -21,6 +21,7 @@ class Became(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
     WAIVED = "waived"
+    WITHDRAWN = "withdrawn"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -113,12 +114,14 @@ def filing(
 ) -> None:
     """Say what became of a filing (1.6); one that was refused comes back to be submitted again.
 
+    A filing of a case that was undone is withdrawn, once its recipient has been told (5.2).
+
     \b
     Examples:
       $ enforce filing FR-2026-00007-F1 submitted
       $ enforce filing FR-2026-00007-F1 refused --reason "附件不全"
     """
-    from starter import desk, findings
+    from starter import contests, desk, findings
     from workflows.messages import FilingReported
 
     said = desk.understood(
@@ -126,6 +129,8 @@ def filing(
     )
 
     async def move(client: "Client", case: "Case") -> str:
+        if await contests.restitution(client, case.case_no):
+            return await contests.restore(client, case, "filing", said)
         return await desk.act(client, await findings.proceeding(client, case), "filing", said)
 
     tell(filing_no.rpartition("-")[0], move, as_json)

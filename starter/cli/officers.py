@@ -110,28 +110,34 @@ def dismiss(
     reason: Annotated[str, typer.Option("--reason", help="the agent reads it")],
     as_json: Json = False,
 ) -> None:
-    """Dismiss a case that has no ground (5.2): its fine is void, and it does not count as an offence.
+    """Dismiss a case that has no ground (5.2), also one that has ended: everything it did is undone.
 
     \b
     Example:
       $ enforce dismiss 400-800-1234 --reason "登记信息已于举报前变更"
     """
-    from starter import desk
+    from starter import contests, desk
+    from starter.settings import Settings
     from workflows.messages import Dismiss
 
     said = desk.understood(Dismiss, officer=officer, reason=reason)
-    tell(named, lambda client, case: desk.act(client, case, "dismiss", said), as_json)
+    queue = Settings().task_queue
+    tell(named, lambda client, case: contests.dismiss(client, queue, case, said), as_json)
 
 
 def tell(named: str, do: "Callable[[Client, Case], Awaitable[str]]", as_json: bool) -> None:
     """Carry a command out on the case of that name, and print its answer."""
-    from starter import connect, desk
+    from starter import archive, connect, desk
     from starter.cli import show
     from starter.settings import Settings
 
     async def run() -> None:
-        client = await connect.temporal(Settings())
-        case = await desk.find(client, named)
+        settings = Settings()
+        client = await connect.temporal(settings)
+        try:
+            case = await desk.find(client, named)
+        except desk.NotKept:
+            case = archive.find(connect.on_record(settings), named)
         text = await do(client, case)
         if as_json:
             show.json({"workflow_id": case.workflow_id, "case_no": case.case_no, "text": text})

@@ -28,6 +28,9 @@ _COLOURS = {
     Stage.CLOSED_FOR_GOOD: "red",
     Stage.OVERTAKEN: "magenta",
     Stage.DISMISSED: "cyan",
+    Stage.OVERTURNED: "cyan",
+    Stage.UPHELD: "magenta",
+    Stage.RESTORED: "cyan",
     Stage.ALREADY_HANDLED: "dim",
 }
 _WIDE = 110  # columns
@@ -35,7 +38,12 @@ _NEXT = {
     Awaiting.VERIFICATION: 'enforce verify {number} --pass   (or --fail --reason "...")',
     Awaiting.APPROVAL: "enforce approve {number}   (or reject; by another officer than the one who proposed)",
     Awaiting.FILING: "enforce filing FILING submitted   (or acknowledged, refused, waived)",
-    Awaiting.DELIVERY: "enforce case {number} --web   (the pending activity says why it is not delivered)",
+    Awaiting.APPEAL: 'enforce decide {case} --uphold --reason "..."   (or --overturn; who had no part in it)',
+    Awaiting.DELIVERY: 'enforce served {case} --by "courier" --on DATE --proof FILE',
+    Awaiting.REFUND: "enforce refunded {case} --reference REFERENCE",
+    Awaiting.SUBSTITUTE: "enforce substitute {case} NUMBER --with NUMBER",
+    Awaiting.WITHDRAWAL: "enforce filing FILING withdrawn   (once its recipient has the withdrawal)",
+    Awaiting.REVIEW: 'enforce review {case} FINED --lower --reason "..."   (or --keep)',
     Awaiting.REFUSED_MESSAGE: "a message was refused, see above: send it again as it should be",
 }
 
@@ -177,7 +185,7 @@ def story(told: Story) -> None:
             ((f.filing_no, f.recipient, f.status, outside(f.reason), f.sha256[:16]) for f in told.filings),
         )
         parts += [filings, ""]
-    parts += [f"next: {_NEXT[what].format(number=told.number)}" for what in told.awaiting]
+    parts += [f"next: {_NEXT[what].format(number=told.number, case=told.case_no)}" for what in told.awaiting]
     console().print(Group(*parts))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rulebook.vocabulary import SHANGHAI
-from rulebook.working_days import Calendar, Deadline, deadline, later
+from rulebook.working_days import Calendar, Deadline, days_off, deadline, fixed_by_law, later
 from tests.world import shanghai
 
 KNOWN = [date(2010, 1, 1) + timedelta(days=n) for n in range((date(2027, 1, 1) - date(2010, 1, 1)).days)]
@@ -120,6 +120,23 @@ def test_an_arrangement_makes_a_provisional_deadline_firm() -> None:
     assert not computed.provisional
     assert later(promised, computed) == computed
     assert computed.last_day > promised.last_day
+
+
+def test_an_arrangement_on_record_replaces_what_is_only_computed_of_its_year() -> None:
+    computed = [day for day in days_off(UNPUBLISHED) if day.weekday() < 5]
+    made_up = date(UNPUBLISHED, 1, 31)
+    arranged = Calendar(arranged={made_up: True})
+    assert computed
+    assert not any(map(Calendar().works, computed))
+    assert all(map(arranged.works, [*computed, made_up]))
+
+
+def test_the_public_holidays_are_those_that_the_law_fixes() -> None:
+    assert [f"{day:%m-%d}" for day in sorted(fixed_by_law(2027))] == [
+        *("01-01", "02-05", "02-06", "02-07", "02-08", "04-05", "05-01", "05-02"),
+        *("06-09", "09-15", "10-01", "10-02", "10-03"),
+    ]
+    assert fixed_by_law(2027)[date(2027, 4, 5)] == "清明节"
 
 
 def test_a_firm_deadline_that_came_out_earlier_leaves_the_promised_day() -> None:

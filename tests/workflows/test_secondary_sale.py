@@ -543,7 +543,7 @@ async def test_a_case_whose_notice_cannot_be_delivered_can_be_dismissed(world: W
     await case.until("2038-03-01", "11:00")
     assert (await case.ended()).outcome is Stage.DISMISSED
     [letter] = world.letters()
-    assert "结案通知书" in letter["Subject"]
+    assert "案件撤销通知书" in letter["Subject"]
 
 
 # Reports: joining, repeating

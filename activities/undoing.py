@@ -1,0 +1,174 @@
+"""Undoing what a case did, newest first, each effect once (rulebook 5.2)."""
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from temporalio import activity
+
+from activities.accounts import account_of
+from activities.numbers import Renewal
+from activities.step import Refused, Step, the_case
+from registry import audit, holds, waits
+from registry.models import Account, Appeal, AuditLine, Case, Filing, Fine, HoldRow, Number, Payment
+from registry.session import Sessions
+from rulebook.money import ZERO
+from rulebook.vocabulary import FineStatus, Hold, Stage, written
+
+
+class UndoCase(Step):
+    """Find that a case did not stand: `outcome` is dismissed or overturned."""
+
+    outcome: Stage
+    text: str
+
+
+class Effect(BaseModel):
+    """One thing that a case did, by the step that did it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: str
+    what: Literal["hold", "fine", "filings"]
+    text: str
+
+
+class CaseUndone(audit.Done):
+    """What is to be undone, the newest first; `refund` in yuan is what was paid in the case."""
+
+    effects: tuple[Effect, ...]
+    refund: Decimal = ZERO
+
+
+class LiftHold(Step):
+    """Lift what the case has held since its step `of`."""
+
+    of: str
+
+
+class HoldLifted(audit.Done):
+    """Numbers that can't be returned any more, and those that the platform had served directly."""
+
+    lost: tuple[str, ...] = ()
+    no_longer_direct: tuple[Renewal, ...] = ()
+
+
+class Undoing:
+    """The activities that undo."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    @activity.defn
+    def undo_case(self, order: UndoCase) -> CaseUndone:
+        """Put on record that the case did not stand, and say what it has done that is to be undone.
+
+        From then on it counts as no offence (5.5), and nothing is done in its name any more. Raises `Refused`
+        if it was undone before, or is to be dismissed though two officers have closed the account for good.
+        """
+        with self._sessions.begin() as session:
+            case = the_case(session, order.case_no)
+            if done := audit.recorded(session, order.case_no, order.step, CaseUndone):
+                return done
+            if case.outcome and case.outcome.undone:
+                raise Refused(f"case {case.case_no} was {case.outcome} already")
+            closed_by = session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id))
+            if order.outcome is Stage.DISMISSED and closed_by == case.case_no:
+                raise Refused(
+                    f"case {case.case_no} has closed the account for good, found by two officers: "
+                    "only an appeal overturns it"
+                )
+            case.outcome, case.closed_at = order.outcome, case.closed_at or order.at
+            waits.end(session, case.case_no, None, order.at)
+            pending = select(Appeal).where(Appeal.case_no == case.case_no, Appeal.decided_at.is_(None))
+            for appeal in session.scalars(pending):
+                appeal.decided_at, appeal.decided_by = order.at, order.by
+                appeal.upheld, appeal.reasons = False, order.text
+            paid = session.scalars(select(Payment).where(Payment.case_no == case.case_no)).all()
+            for payment in paid:
+                payment.refund_due_at = order.at
+            undone = CaseUndone(
+                line=audit.line(order.at, order.by, order.text),
+                effects=_effects(session, case),
+                refund=sum((payment.amount for payment in paid), ZERO),
+            )
+            return audit.record(session, order.case_no, order.step, undone)
+
+    @activity.defn
+    def lift_hold(self, order: LiftHold) -> HoldLifted:
+        """Lift what the case holds since a step: account and numbers are what they would be without it.
+
+        A number whose quarantine has ended is nobody's any more, and lost to the agent (5.3).
+        """
+        with self._sessions.begin() as session:
+            if done := audit.recorded(session, order.case_no, order.step, HoldLifted):
+                return done
+            case = session.get_one(Case, order.case_no)
+            account = account_of(session, order.case_no)
+            placed = session.scalars(
+                select(HoldRow)
+                .where(HoldRow.case_no == order.case_no, HoldRow.step == order.of)
+                .order_by(HoldRow.id)
+            ).all()
+            stood = [hold for hold in placed if hold.lifted_at is None]
+            holds.lift(session, stood, order.at, case.case_no)
+            lost: list[str] = []
+            direct: tuple[Renewal, ...] = ()
+            if placed[0].number is None:
+                holds.bring_account(session, account, order.at)
+                what = _account(account, stood)
+            else:
+                numbers = [hold.number for hold in placed if hold.number]
+                moved = holds.bring_numbers(session, case.agent_id, numbers)
+                if placed[0].kind is Hold.RECLAIM:
+                    lost = [
+                        h.number for h in placed if h.number and (h.lifted_by or "").startswith("quarant")
+                    ]
+                if placed[0].kind is Hold.TAKE_BACK:
+                    direct = tuple(Renewal(number=n.number, due=n.renewal_due) for n in moved)
+                what = _numbers(session, placed[0].kind, numbers, moved, lost)
+            lifted = HoldLifted(
+                line=audit.line(order.at, order.by, what),
+                lost=tuple(lost),
+                no_longer_direct=direct,
+            )
+            return audit.record(session, order.case_no, order.step, lifted)
+
+
+def _effects(session: Session, case: Case) -> tuple[Effect, ...]:
+    """What the case has done, the newest first, in the order of the audit trail."""
+    held = session.scalars(select(HoldRow.step).where(HoldRow.case_no == case.case_no))
+    steps: dict[str, Literal["hold", "fine", "filings"]] = dict.fromkeys(held, "hold")
+    fines = select(Fine.step).where(Fine.case_no == case.case_no, Fine.status != FineStatus.VOID)
+    steps |= dict.fromkeys(session.scalars(fines), "fine")
+    if session.scalar(select(Filing.filing_no).where(Filing.case_no == case.case_no).limit(1)):
+        steps["filings"] = "filings"
+    done = session.execute(
+        select(AuditLine.step, AuditLine.text)
+        .where(AuditLine.case_no == case.case_no, AuditLine.step.in_(steps))
+        .order_by(AuditLine.id.desc())
+    )
+    return tuple(Effect(step=step, what=steps[step], text=text) for step, text in done)
+
+
+def _account(account: Account, stood: list[HoldRow]) -> str:
+    by = account.closed_by or account.shut_down_by or account.suspended_by
+    free = "reopened" if stood else "was reopened before"
+    what = f"stays {account.status}, by case {by}" if by else free
+    return f"Account of agent {account.agent_id} {what}"
+
+
+def _numbers(session: Session, kind: Hold, numbers: list[str], moved: list[Number], lost: list[str]) -> str:
+    if kind is Hold.FREEZE:
+        [number] = session.scalars(select(Number).where(Number.number.in_(numbers)))
+        what = f"stays frozen, by case {number.frozen_by}" if number.frozen_by else f"is {number.status}"
+        return f"Number {written(number.number)} {'unfrozen' if moved else what}"
+    left = len(numbers) - len(moved) - len(lost)
+    said = [f"{len(moved)} numbers returned to their agent"] if moved or not left else []
+    if left:
+        said.append(f"{left} numbers stay where another case has put them")
+    if lost:
+        said.append(f"out of quarantine and not to be returned: {', '.join(map(written, lost))}")
+    return "; ".join(said)

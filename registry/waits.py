@@ -1,0 +1,119 @@
+"""What waits for an officer: since when, and until when (rulebook 5.7)."""
+
+from collections import defaultdict
+from datetime import date, datetime, time, timedelta
+from statistics import median
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload
+
+from registry.calendar import calendar
+from registry.models import Case, Wait
+from rulebook.vocabulary import SHANGHAI, Awaiting, Kind
+from rulebook.working_days import Calendar, working_days
+
+
+class Waiting(BaseModel):
+    """Something of a case that waits for an officer, and since how many full working days."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    case_no: str
+    kind: Kind
+    number: str
+    agent_id: str
+    agent_name: str
+    what: Awaiting
+    since: datetime
+    working_days: int
+    raised: int
+    raised_on: date | None
+    escalated_on: date | None
+
+
+class Figure(BaseModel):
+    """How long one kind of work has waited: of all that was done since a day, in full working days.
+
+    Nine in ten waited no longer than `p90`; `raised` were brought up again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    what: Awaiting
+    count: int
+    median: float
+    p90: int
+    raised: int
+
+
+def begin(session: Session, case_no: str, what: Awaiting, at: datetime) -> None:
+    """Something of a case begins to wait; what waits already goes on waiting."""
+    session.execute(
+        insert(Wait).values(case_no=case_no, what=what, since=at, raised=0).on_conflict_do_nothing()
+    )
+
+
+def end(session: Session, case_no: str, what: Awaiting | None, at: datetime) -> None:
+    """It waits no more; with `what` none, nothing of the case does."""
+    waiting = update(Wait).where(Wait.case_no == case_no, Wait.ended_at.is_(None)).values(ended_at=at)
+    session.execute(waiting if what is None else waiting.where(Wait.what == what))
+
+
+def waiting(session: Session, at: datetime) -> list[Waiting]:
+    """All that waits as of a moment, the longest first."""
+    rows = session.execute(
+        select(Wait, Case)
+        .join(Case, Case.case_no == Wait.case_no)
+        .options(joinedload(Case.agent))
+        .where(Wait.ended_at.is_(None))
+        .order_by(Wait.since, Wait.id)
+    )
+    days = calendar(session)
+    return [
+        Waiting(
+            id=wait.id,
+            case_no=case.case_no,
+            kind=case.kind,
+            number=case.number,
+            agent_id=case.agent_id,
+            agent_name=case.agent.name,
+            what=wait.what,
+            since=wait.since,
+            working_days=_waited(wait.since, at, days),
+            raised=wait.raised,
+            raised_on=wait.raised_on,
+            escalated_on=wait.escalated_on,
+        )
+        for wait, case in rows
+    ]
+
+
+def figures(session: Session, since: date) -> list[Figure]:
+    """How long officers have let things wait, by what, of all that waits no more since a day (5.7)."""
+    days = calendar(session)
+    ended: defaultdict[Awaiting, list[tuple[int, bool]]] = defaultdict(list)
+    first = datetime.combine(since, time(), SHANGHAI)
+    for wait in session.scalars(select(Wait).where(Wait.ended_at >= first)):
+        assert wait.ended_at
+        ended[wait.what].append((_waited(wait.since, wait.ended_at, days), wait.raised > 0))
+    return [_figure(what, ended[what]) for what in Awaiting if what in ended]
+
+
+def _figure(what: Awaiting, ended: list[tuple[int, bool]]) -> Figure:
+    waited = sorted(days for days, _ in ended)
+    return Figure(
+        what=what,
+        count=len(waited),
+        median=median(waited),
+        p90=waited[(9 * len(waited) - 1) // 10],
+        raised=sum(raised for _, raised in ended),
+    )
+
+
+def _waited(since: datetime, until: datetime, days: Calendar) -> int:
+    """The working days that have passed in full: neither the first day nor the last one counts."""
+    first, last = (moment.astimezone(SHANGHAI).date() for moment in (since, until))
+    return working_days(first + timedelta(days=1), last - timedelta(days=1), days)

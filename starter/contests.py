@@ -1,0 +1,139 @@
+"""What officers do when a case is contested: appeals, dismissals, holds, and what is left after an undo."""
+
+import asyncio
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import insert
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from registry.models import Evidence
+from registry.session import Sessions
+from rulebook.vocabulary import Awaiting, one_line
+from starter.desk import APPEAL, DISMISSAL, RESTITUTION, SERIOUS, Case, Ended, act, described, told_or_failed
+from starter.settings import Refused
+from workflows.appeal import Appeal, Dismissal
+from workflows.messages import (
+    AppealReceived,
+    AppealStart,
+    Decide,
+    Dismiss,
+    DismissalStart,
+    Message,
+    ServedByHand,
+)
+
+_LARGEST = 50_000_000  # bytes
+
+
+def keep(on_record: Sessions, file: Path, by: str, at: datetime) -> str:
+    """Put a file on record as evidence; returns the hash under which it is kept, once for the same bytes.
+
+    Raises `Refused` for one that is empty, too large or not readable.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}") from error
+    if not 0 < len(content) <= _LARGEST:
+        raise Refused(
+            f"{file}: evidence has between 1 byte and {_LARGEST // 1_000_000} MB, not {len(content)}"
+        )
+    sha256 = hashlib.sha256(content).hexdigest()
+    with on_record.begin() as session:
+        row = {"sha256": sha256, "name": one_line(file.name), "content": content}
+        session.execute(insert(Evidence).values(**row, added_at=at, added_by=by).on_conflict_do_nothing())
+    return sha256
+
+
+async def appeal(client: Client, task_queue: str, case: Case, message: AppealReceived) -> str:
+    """Record the agent's appeal (5.1), also against a case that has ended; returns the answer."""
+    if case.open:
+        try:
+            return await act(client, case, "appeal", message)
+        except Ended:
+            pass
+    start = AppealStart(case_no=case.case_no, appeal=message)
+    handle = await _begin(client, task_queue, Appeal.run, start, f"{APPEAL}{case.case_no}", "申诉 · appeal")
+    told = await told_or_failed(client, handle, lambda told: bool(told.awaiting or told.stage.ended))
+    line = next((line.text for line in reversed(told.lines) if line.text.startswith("Appeal ")), "recorded")
+    return f"{case.case_no}: {line.partition(':')[0]} is recorded; another officer has to decide"
+
+
+async def decide(client: Client, case: Case, decision: Decide) -> str:
+    """Decide the appeal that is pending, during the case or after it; returns the answer."""
+    if case.open:
+        try:
+            return await act(client, case, "decide", decision)
+        except Ended:
+            pass
+    proceeding = await described(client, f"{APPEAL}{case.case_no}")
+    if proceeding is None or not proceeding.open:
+        raise Refused(f"{case.case_no}: no appeal is pending")
+    return await act(client, proceeding, "decide", decision)
+
+
+async def dismiss(client: Client, task_queue: str, case: Case, dismissal: Dismiss) -> str:
+    """Dismiss a case (5.2), also one that has ended: what it did is undone; returns the answer."""
+    if case.open:
+        try:
+            return await act(client, case, "dismiss", dismissal)
+        except Ended:
+            pass
+    start = DismissalStart(case_no=case.case_no, dismissal=dismissal)
+    handle = await _begin(
+        client, task_queue, Dismissal.run, start, f"{DISMISSAL}{case.case_no}", "撤销 · dismissal"
+    )
+    await told_or_failed(client, handle, lambda told: told.stage.undone)
+    return f"{case.case_no}: Case dismissed; what it did is undone"
+
+
+async def served(client: Client, case: Case, message: ServedByHand) -> str:
+    """Record that an officer has served a notice that could not be delivered (4.6); returns the answer."""
+    ids = [case.workflow_id] if case.open else []
+    ids += [f"{kind}{case.case_no}" for kind in (SERIOUS, APPEAL, DISMISSAL)]
+    for found in await asyncio.gather(*(described(client, one) for one in ids)):
+        if found and found.open and Awaiting.DELIVERY in found.awaiting:
+            return await act(client, found, "served", message)
+    raise Refused(f"{case.case_no}: every notice of the case has been delivered")
+
+
+async def restore(client: Client, case: Case, command: str, message: Message) -> str:
+    """Carry out what is left to officers after a case was undone (5.2); returns the answer."""
+    found = await restitution(client, case.case_no)
+    if found is None:
+        raise Refused(f"{case.case_no}: nothing is left to do after it; see `enforce case {case.case_no}`")
+    return await act(client, found, command, message)
+
+
+async def beside(client: Client, case_no: str) -> list[Case]:
+    """What goes on beside a case or after it, while it does: serious circumstances, appeal, restitution."""
+    ids = (f"{kind}{case_no}" for kind in (SERIOUS, APPEAL, DISMISSAL, RESTITUTION))
+    found = await asyncio.gather(*(described(client, one) for one in ids))
+    return [proceeding for proceeding in found if proceeding and proceeding.open]
+
+
+async def restitution(client: Client, case_no: str) -> Case | None:
+    """What is left to officers after a case was undone, while something is."""
+    found = await described(client, f"{RESTITUTION}{case_no}")
+    return found if found and found.open else None
+
+
+async def _begin(
+    client: Client, task_queue: str, run: Any, start: Message, workflow_id: str, summary: str
+) -> WorkflowHandle[Any, Any]:
+    try:
+        return await client.start_workflow(
+            run,
+            start,
+            id=workflow_id,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            task_queue=task_queue,
+            static_summary=f"{summary} · {workflow_id.partition('-')[2]}",
+        )
+    except WorkflowAlreadyStartedError as error:
+        raise Refused(f"{workflow_id} goes on already: it has to be decided first") from error

@@ -1,0 +1,173 @@
+"""What officers do after a case was undone (5.2): refunds, substitutes, withdrawals, reviews of fines."""
+
+from contextlib import suppress
+from decimal import Decimal
+
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.cases import Cases, FindCase
+    from activities.filings import Filings, FilingShown, MoveFiling
+    from activities.fines import Fines, Raised, RefundPayments, ReviewFine
+    from activities.notices import Notices, ServeNotice
+    from activities.step import Refused
+    from rulebook.money import yuan
+    from rulebook.vocabulary import Awaiting, FilingStatus, NoticeKind, Stage, one_line, written
+    from workflows.messages import (
+        Answer,
+        CaseEnded,
+        FilingReported,
+        FineReviewed,
+        LookAgain,
+        Refunded,
+        RestitutionStart,
+        Substituted,
+    )
+    from workflows.proceeding import Proceeding
+
+
+@workflow.defn
+class Restitution(Proceeding):
+    """What is left to officers after one case was undone, until nothing is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._refund = Decimal(0)
+        self._lost: set[str] = set()
+        self._filings: dict[str, FilingShown] = {}
+        self._raised: dict[str, Raised] = {}
+
+    @workflow.run
+    async def run(self, start: RestitutionStart) -> CaseEnded:
+        """Wait for the officers who do what is left."""
+        found = await self.ask(Cases.find_any_case, FindCase(case_no=start.case_no), "Find the case")
+        self.kind = found.kind
+        self._refund, self._lost = start.refund, set(start.lost)
+        self._filings = {filing.filing_no: filing for filing in start.filings}
+        self._raised = {raised.case_no: raised for raised in start.raised}
+        self._stage = Stage.RESTITUTION
+        self._opened = found.opened
+        self._show_what_is_left()
+        await workflow.wait_condition(lambda: not self._left() and workflow.all_handlers_finished())
+        self._stage = Stage.RESTORED
+        self._show()
+        return CaseEnded(case_no=start.case_no, outcome=self._stage, balance=self._balance)
+
+    def filings(self) -> tuple[FilingShown, ...]:
+        """The filings that have to be taken back."""
+        return tuple(self._filings.values())
+
+    def _left(self) -> set[Awaiting]:
+        filed = any(not filing.status.done for filing in self._filings.values())
+        left = {
+            Awaiting.REFUND: bool(self._refund),
+            Awaiting.SUBSTITUTE: bool(self._lost),
+            Awaiting.WITHDRAWAL: filed,
+            Awaiting.REVIEW: bool(self._raised),
+        }
+        return {what for what, is_left in left.items() if is_left}
+
+    def _show_what_is_left(self) -> None:
+        self._awaiting = self._left()
+        self._show()
+
+    def _key(self, what: str) -> str:
+        update = workflow.current_update_info()
+        assert update
+        return f"{what}-{update.id}"
+
+    @workflow.update
+    async def refunded(self, message: Refunded) -> Answer:
+        """Record that what was paid was given back."""
+        order = RefundPayments(**self.step(self._key("refund"), message.officer), reference=message.reference)
+        await self.do(Fines.refund_payments, order, f"Refunded {yuan(self._refund)}")
+        refunded, self._refund = self._refund, Decimal(0)
+        self._show_what_is_left()
+        return self.answer(f"{yuan(refunded)} refunded")
+
+    @refunded.validator
+    def _may_be_refunded(self, message: Refunded) -> None:
+        self.may_command(message)
+        if not self._refund:
+            raise Refused("nothing is to be refunded (any more)")
+
+    @workflow.update
+    async def substituted(self, message: Substituted) -> Answer:
+        """Record what an officer offered for a number that can't be returned."""
+        gone = written(message.number)
+        what = f"replaced by {written(message.substitute)}" if message.substitute else "not replaced"
+        why = f" ({message.reason})" if message.reason else ""
+        await self.add_line(f"substitute-{message.number}", message.officer, f"Number {gone} {what}{why}")
+        self._lost.discard(message.number)
+        self._show_what_is_left()
+        return self.answer(f"number {gone} {what}")
+
+    @substituted.validator
+    def _may_be_substituted(self, message: Substituted) -> None:
+        self.may_command(message)
+        if message.number not in self._lost:
+            raise Refused(f"no substitute is wanted for {written(message.number)}")
+        if message.substitute is None and not one_line(message.reason):
+            raise Refused("a number that gets no substitute needs a reason")
+
+    @workflow.update
+    async def filing(self, report: FilingReported) -> Answer:
+        """Say what became of the withdrawal of a filing."""
+        order = MoveFiling(
+            **self.step(self._key("filing"), report.officer),
+            filing_no=report.filing_no,
+            status=report.status,
+            reason=report.reason,
+        )
+        moved = await self.do(Filings.move_filing, order, f"Filing {report.filing_no} {report.status}")
+        self._filings[report.filing_no] = moved.filing
+        self._show_what_is_left()
+        return self.answer(f"filing {report.filing_no} is {report.status}")
+
+    @filing.validator
+    def _may_file(self, report: FilingReported) -> None:
+        self.may_command(report)
+        if report.filing_no not in self._filings:
+            raise Refused(f"no filing {report.filing_no} is to be withdrawn")
+        if report.status is not FilingStatus.WITHDRAWN:
+            raise Refused("the case was undone: its filings can only be withdrawn")
+
+    @workflow.update
+    async def reviewed(self, message: FineReviewed) -> Answer:
+        """Lower or keep a fine that the undone offence had raised; the agent is told of a lower one."""
+        raised = self._raised[message.case_no]
+        case = {"case_no": raised.case_no, "at": workflow.now(), "by": message.officer}
+        review = ReviewFine(
+            **case,
+            step=f"review-after-{self.opened.case_no}",
+            because_of=self.opened.case_no,
+            lower=message.lower,
+            reason=message.reason,
+        )
+        done = await self.do(Fines.review_fine, review, f"Review the fine of {raised.case_no}", decided=True)
+        self._raised.pop(message.case_no, None)
+        self._show_what_is_left()
+        if done.lowered:
+            await self._tell_of_lower_fine(raised, message)
+        return self.answer(done.line.text)
+
+    @reviewed.validator
+    def _may_be_reviewed(self, message: FineReviewed) -> None:
+        self.may_command(message)
+        if message.case_no not in self._raised:
+            raise Refused(f"no fine of case {message.case_no} is to be reviewed")
+
+    async def _tell_of_lower_fine(self, raised: Raised, message: FineReviewed) -> None:
+        handle = workflow.get_external_workflow_handle(raised.workflow_id)
+        with suppress(FailureError):  # the case has ended
+            await handle.signal("fine_reviewed", LookAgain())
+        order = ServeNotice(
+            case_no=raised.case_no,
+            step=f"notice-{NoticeKind.FINE_LOWERED}-{self.opened.case_no}",
+            at=workflow.now(),
+            kind=NoticeKind.FINE_LOWERED,
+            because_of=self.opened.case_no,
+            reason=message.reason,
+        )
+        await self.ask(Notices.serve_notice, order, f"Tell of the lower fine in {raised.case_no}")
