@@ -7,6 +7,7 @@ from activities.fines import balance
 from registry import audit
 from registry.models import Case, Filing, Fine, Notice, Number
 from registry.session import Sessions
+from rulebook.vocabulary import FineStatus
 from starter import desk
 from starter.settings import Refused
 from workflows.messages import NoticeShown, Story
@@ -37,7 +38,9 @@ def story(on_record: Sessions, named: str) -> Story:
         notices = session.scalars(
             select(Notice).where(Notice.case_no == case.case_no).order_by(Notice.notice_no)
         )
-        fine = session.scalar(select(Fine).where(Fine.case_no == case.case_no).order_by(Fine.id.desc()))
+        fine = session.scalar(
+            select(Fine).where(Fine.case_no == case.case_no, Fine.status != FineStatus.VOID)
+        )
         filings = session.scalars(
             select(Filing).where(Filing.case_no == case.case_no).order_by(Filing.filing_no)
         )

@@ -95,19 +95,21 @@ async def walk(client: Client, task_queue: str, tell: Callable[[Walked], None]) 
         )
     except RPCError as error:
         raise Unreachable(f"{_LATER} with the next daily round: {away(error)}") from error
+    clock = asyncio.get_running_loop().time
     ended = asyncio.create_task(walking.result())
-    newest = client.get_workflow_handle(CALENDAR_CHANGED)
+    newest, heard = client.get_workflow_handle(CALENDAR_CHANGED), clock()
     try:
         while not (await asyncio.wait([ended], timeout=1))[0]:
+            if (left := heard + _ANSWER_WITHIN - clock()) <= 0:
+                raise Unreachable(
+                    f"{_LATER} when a worker is back: none answers, start one with `enforce up` or "
+                    "`enforce worker`"
+                )
             try:
-                query = newest.query(CalendarChanged.walked)
-                tell(await asyncio.wait_for(query, _ANSWER_WITHIN))
-            except (TimeoutError, RPCError, WorkflowQueryFailedError) as error:
-                if not ended.done():
-                    raise Unreachable(
-                        f"{_LATER} when a worker is back: none answers, start one with `enforce up` or "
-                        "`enforce worker`"
-                    ) from error
+                tell(await asyncio.wait_for(newest.query(CalendarChanged.walked), left))
+            except (TimeoutError, RPCError, WorkflowQueryFailedError):
+                continue
+            heard = clock()
         return ended.result()
     except WorkflowFailureError as error:
         raise Refused(

@@ -37,7 +37,7 @@ def draft(file: Path) -> Policy:
     try:
         content = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{file} can't be read: {error}") from error
+        raise Refused(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
     if wrong := faults(content):
         raise Refused("\n  ".join([f"{file} is no policy", *wrong]))
     return load(content)
@@ -143,7 +143,7 @@ def _case(case: Case, of: _Of) -> CaseFacts:
         served=of.served,
         acts=acts,
         on_record=Outcome(
-            stage=case.outcome or _stands(case, of.fine, taken_back),
+            stage=case.outcome or _stands(case, of, {act.deed for act in acts}),
             offence=of.fine.offence if of.fine else None,
             fine=of.fine.amount if of.fine else ZERO,
             taken_back_at=None if case.outcome and case.outcome.undone else taken_back,
@@ -151,11 +151,15 @@ def _case(case: Case, of: _Of) -> CaseFacts:
     )
 
 
-def _stands(case: Case, fine: Fine | None, taken_back: datetime | None) -> Stage:
-    """The stage of an open case. One whose last penalty has fallen has only letters left to serve."""
-    if taken_back:
+def _stands(case: Case, of: _Of, done: set[Deed]) -> Stage:
+    """The stage of an open case. One that waits only for a letter or for an appeal counts as ended."""
+    if Deed.TAKEN_BACK in done:
         return Stage.TAKEN_BACK if case.kind is Kind.SERVICE_FAILURE else Stage.SHUT_DOWN
-    return Stage.PAYMENT if fine else Stage.RECTIFICATION
+    if any(line.step == "account-closed" for line in of.trail):
+        return Stage.OVERTAKEN
+    if of.fine:
+        return Stage.SETTLED if of.fine.status is FineStatus.SETTLED else Stage.PAYMENT
+    return Stage.RECTIFIED if done & {Deed.PASSED, Deed.CONFIRMED} else Stage.RECTIFICATION
 
 
 # The stage that a notice begins.

@@ -97,7 +97,7 @@ async def _often(draw: Callable[[], None]) -> None:
 def _table(playing: Sequence[Violation], fates: Mapping[str, str]) -> Table:
     sums = ("fine", "paid", "due", "owed_back")
     drawn = show.table(
-        "number", "agent", "what happens", "until", "stage", *(s.replace("_", " ") for s in sums)
+        *("number", "kind", "agent", "what happens", "until", "stage"), *(s.replace("_", " ") for s in sums)
     )
     for case in playing:
         if case.told is None:

@@ -3,24 +3,30 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from temporalio.client import Client
 
 from registry.session import Sessions
 from rulebook.vocabulary import SHANGHAI, Kind, Stage, workflow_id
-from starter import archive, desk, docket, findings
+from starter import archive, contests, desk, docket, findings
 from starter.virtual_time import VirtualTime
+from workflows.appeal import Appeal, Dismissal
 from workflows.daily import DailyRound
 from workflows.messages import (
+    AppealReceived,
+    AppealStart,
     Approve,
+    Decide,
     Dismiss,
+    DismissalStart,
     Extend,
     FilingReported,
     Message,
     OfficerAct,
     PaymentReceived,
     RectificationReported,
+    Refunded,
     Renewed,
     SeriousProposed,
     Story,
@@ -133,17 +139,65 @@ class Violation:
         await desk.story_when(self._client, proceeding.workflow_id, lambda told: bool(told.filings))
         await self.look()
 
+    async def appeal(self, statement: str) -> None:
+        """The agent appeals while the case is open; its clock stops."""
+        await self._act("appeal", AppealReceived(by=OFFICER, statement=statement))
+
+    async def decide(self, *, upheld: bool, reason: str) -> None:
+        """Another officer decides the appeal."""
+        said = Decide(officer=SECOND_OFFICER, upheld=upheld, reason=reason)
+        await contests.decide(self._client, await self._case(), said)
+        await self.look()
+
+    async def appeal_afterwards(self, days: float, statement: str) -> None:
+        """The agent appeals so many days after the case has ended."""
+        case = await self._case()
+        said = AppealReceived(by=OFFICER, statement=statement)
+        appeal_id = f"appeal-{case.case_no}"
+        await self._starts(
+            Appeal.run, AppealStart(case_no=case.case_no, appeal=said), appeal_id, self._in_days(days)
+        )
+        await desk.story_when(self._client, appeal_id, lambda told: bool(told.awaiting))
+
+    async def dismissed_afterwards(self, days: float, reason: str) -> None:
+        """An officer finds, so many days after the case has ended, that it had no ground."""
+        case = await self._case()
+        said = Dismiss(officer=SECOND_OFFICER, reason=reason)
+        dismissal_id = f"dismissal-{case.case_no}"
+        await self._starts(
+            Dismissal.run,
+            DismissalStart(case_no=case.case_no, dismissal=said),
+            dismissal_id,
+            self._in_days(days),
+        )
+        await self._client.get_workflow_handle(dismissal_id).result()
+        await self.look()
+
+    async def refunded(self) -> None:
+        """The officer gives back what was paid."""
+        case = await self._case()
+        said = desk.understood(Refunded, officer=OFFICER, reference=f"ICBC-R-{self.number}")
+        await contests.restore(self._client, case, "refunded", said)
+        await self.look()
+
+    def _in_days(self, days: float) -> datetime:
+        return self._time.now(self._id) + timedelta(days=days)
+
+    async def _starts(self, run: Any, start: Any, named: str, on: datetime) -> None:
+        await self._client.start_workflow(
+            run,
+            args=[] if start is None else [start],
+            id=named,
+            task_queue=self._played.task_queue,
+            start_delay=on - datetime.now(SHANGHAI),
+        )
+        await self._time.until(named, on + timedelta(seconds=1))
+
     async def renewal_comes_up(self, on: date) -> None:
         """A daily round finds the renewal of direct service, and the officer renews for a year."""
         morning = datetime.combine(on, time(9), SHANGHAI)
         round_id = f"daily-round-{on}"
-        await self._client.start_workflow(
-            DailyRound.run,
-            id=round_id,
-            task_queue=self._played.task_queue,
-            start_delay=morning - datetime.now(SHANGHAI),
-        )
-        await self._time.until(round_id, morning)
+        await self._starts(DailyRound.run, None, round_id, morning)
         await self._client.get_workflow_handle(round_id).result()
         for _ in range(100):
             if waiting := await docket.renewals(self._client):
@@ -302,6 +356,33 @@ async def taken_back(case: Violation) -> None:
     await case.renewal_comes_up(date(2027, 1, 20))
 
 
+async def wrongly_shut_down(case: Violation) -> None:
+    """Shut down, and appealed against: overturned, and the agent has everything back."""
+    await case.deadline_passes()
+    await case.deadline_passes()
+    await case.appeal_afterwards(4, "“郑州宏图（二部）”系登记客户的内设部门，附营业执照及任命文件")
+    await case.decide(upheld=False, reason="接听方确系登记客户的部门，举报不成立")
+
+
+async def appealed_in_vain(case: Violation) -> None:
+    """Appealed at once, the clock stops; the case stands, and is rectified in what was left."""
+    await case.days(0.3)
+    await case.appeal("号码系临时转接")
+    await case.days(5)
+    await case.decide(upheld=True, reason="转接对象并非登记客户，属私自转售")
+    await case.days(1.5)
+    await case.rectified("已停止转接，恢复登记客户使用")
+    await case.verify(passed=True)
+
+
+async def paid_and_then_dismissed(case: Violation) -> None:
+    """Fraud, paid; then found to be a mistake and dismissed: unfrozen, reopened, the money refunded."""
+    await case.days(1)
+    await case.paid("30000")
+    await case.dismissed_afterwards(10, "经公安机关核实，来电号码系被伪造，与该号码无关")
+    await case.refunded()
+
+
 SALE, FRAUD, SERVICE = Kind.SECONDARY_SALE, Kind.FRAUD, Kind.SERVICE_FAILURE
 
 # Each entry is one story: the violations of one agent are played one after the other.
@@ -326,6 +407,9 @@ STORIES: tuple[tuple[tuple[Kind, str, Fate], ...], ...] = (
         (FRAUD, "4008357020", fraud_found_serious),
         (SALE, "4009860825", overtaken),
     ),
+    ((SALE, "4007144727", wrongly_shut_down),),
+    ((SALE, "4007781523", appealed_in_vain),),
+    ((FRAUD, "4001090119", paid_and_then_dismissed),),
     ((SERVICE, "4006922861", served_on_the_last_day),),
     ((SERVICE, "4009155101", taken_back),),
 )

@@ -119,15 +119,14 @@ def backtest(
     """
     from starter import connect, policies
     from starter.cli import show
-    from starter.settings import Settings
+    from starter.settings import Refused, Settings
 
-    tested = policies.against_the_record(
-        connect.on_record(Settings()),
-        policies.named(draft),
-        since.date(),
-        until.date() if until else _today(),
-        datetime.now(UTC),
-    )
+    drafted, first = policies.named(draft), since.date()
+    last = until.date() if until else max(first, _today())
+    if last < first:
+        raise Refused(f"{last} is before {first}")
+    on_record = connect.on_record(Settings())
+    tested = policies.against_the_record(on_record, drafted, first, last, datetime.now(UTC))
     if as_json:
         show.json(tested)
     else:

@@ -52,7 +52,7 @@ def console(*, error: bool = False) -> Console:
     """The terminal; a pipe gets plain text that isn't cut."""
     out = Console(stderr=error, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
-        out.width = 200
+        out.width = 240
     return out
 
 

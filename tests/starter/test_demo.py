@@ -23,6 +23,9 @@ ENDS = {
     "paid in time, then": "settled +30,000.00 +30,000.00",
     "found serious by two officers": "closed-for-good +30,000.00 +30,000.00",
     "other case ends with that": "overtaken",
+    "appealed against: overturned": "overturned",
+    "the case stands, and is": "rectified",
+    "found to be a mistake": "dismissed",
     "on the last day, and": "rectified",
     "taken back into": "taken-back",
 }
@@ -46,6 +49,6 @@ def test_every_violation_of_the_demo_ends_as_the_rulebook_says(played: str, what
 
 
 def test_the_demo_says_what_it_set_aside_and_where_to_look(played: str) -> None:
-    assert "20 reports handed to their cases, 0 handled before, 3 set aside" in played
+    assert "23 reports handed to their cases, 0 handled before, 3 set aside" in played
     assert "number 400-800-0000 is not in the registry" in played
     assert re.search(r"Web UI +http://127.0.0.1:\d+", played)
