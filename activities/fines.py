@@ -35,10 +35,11 @@ class RecordPayment(Step):
 
 
 class PaymentRecorded(audit.Done):
-    """What the money stands at after a payment."""
+    """What the money stands at after a payment; `to_refund` tells that the case was undone."""
 
     amount: Decimal
     balance: Balance
+    to_refund: bool = False
 
 
 class VoidFine(Step):
@@ -173,6 +174,7 @@ class Fines:
                 raise Refused(
                     f"bank reference {order.reference} was counted already{where}, with {yuan(known.amount)}"
                 )
+            to_refund = bool(case.outcome and case.outcome.undone)
             session.add(
                 Payment(
                     reference=order.reference,
@@ -180,14 +182,17 @@ class Fines:
                     amount=order.amount,
                     received_at=order.at,
                     recorded_by=order.by,
-                    refund_due_at=order.at if case.outcome and case.outcome.undone else None,
+                    refund_due_at=order.at if to_refund else None,
                 )
             )
             session.flush()
             now = _settle(session, order.case_no)
             text = f"{yuan(order.amount)} paid, reference {order.reference}: {_stands(now)}"
             paid = PaymentRecorded(
-                line=audit.line(order.at, order.by, text), amount=order.amount, balance=now
+                line=audit.line(order.at, order.by, text),
+                amount=order.amount,
+                balance=now,
+                to_refund=to_refund,
             )
             return audit.record(session, order.case_no, order.step, paid)
 

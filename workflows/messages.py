@@ -179,9 +179,15 @@ class RestitutionStart(Message):
 
     case_no: str
     refund: Decimal
-    lost: tuple[str, ...]
-    filings: tuple[FilingShown, ...]
-    raised: tuple[Raised, ...]
+    lost: tuple[str, ...] = ()
+    filings: tuple[FilingShown, ...] = ()
+    raised: tuple[Raised, ...] = ()
+
+
+class RefundDue(Message):
+    """Money came in for a case that was undone: it is given back too. Signal `refund_due`; in yuan."""
+
+    amount: Amount
 
 
 class Refunded(Message):

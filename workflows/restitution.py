@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         FilingReported,
         FineReviewed,
         LookAgain,
+        RefundDue,
         Refunded,
         RestitutionStart,
         Substituted,
@@ -33,6 +34,7 @@ class Restitution(Proceeding):
 
     def __init__(self) -> None:
         super().__init__()
+        self._signals["refund_due"] = (RefundDue, self._take_refund)
         self._refund = Decimal(0)
         self._lost: set[str] = set()
         self._filings: dict[str, FilingShown] = {}
@@ -53,6 +55,11 @@ class Restitution(Proceeding):
         self._stage = Stage.RESTORED
         self._show()
         return CaseEnded(case_no=start.case_no, outcome=self._stage, balance=self._balance)
+
+    async def _take_refund(self, message: RefundDue) -> None:
+        await self.is_open()
+        self._refund += message.amount
+        self._show_what_is_left()
 
     def filings(self) -> tuple[FilingShown, ...]:
         """The filings that have to be taken back."""
@@ -81,10 +88,12 @@ class Restitution(Proceeding):
     async def refunded(self, message: Refunded) -> Answer:
         """Record that what was paid was given back."""
         order = RefundPayments(**self.step(self._key("refund"), message.officer), reference=message.reference)
-        await self.do(Fines.refund_payments, order, f"Refunded {yuan(self._refund)}")
-        refunded, self._refund = self._refund, Decimal(0)
-        self._show_what_is_left()
-        return self.answer(f"{yuan(refunded)} refunded")
+        due, self._refund = self._refund, Decimal(0)
+        try:
+            done = await self.do(Fines.refund_payments, order, f"Refunded {yuan(due)}")
+        finally:  # refused, it is known that nothing is due any more
+            self._show_what_is_left()
+        return self.answer(done.line.text)
 
     @refunded.validator
     def _may_be_refunded(self, message: Refunded) -> None:

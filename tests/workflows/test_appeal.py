@@ -8,6 +8,8 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from registry.models import Account, Appeal, Case, Fine, Number, Payment
 from rulebook.vocabulary import AccountStatus, Awaiting, FineStatus, Holder, Kind, NumberStatus, Stage
 from tests.world import CaseInTime, World, a_report, an_agent
+from workflows.after_case import LatePayment
+from workflows.messages import LatePaymentStart, PaymentReceived
 
 # March 2038: Monday 1, no holiday.
 
@@ -219,4 +221,18 @@ async def test_a_later_fine_that_it_had_raised_is_reviewed(world: World) -> None
     await other.paid("1000", "b-2")
     assert (await other.ended()).outcome is Stage.SETTLED
     await left.refunded()
+    assert (await left.ended()).outcome is Stage.RESTORED
+
+
+async def test_money_that_comes_in_after_the_undo_is_given_back_too(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = await _shut_down(world, number)
+    await world.dismiss_after(case_no, on="2038-04-01")
+    for reference in ("late-1", "late-2"):
+        late = LatePaymentStart(case_no=case_no, payment=PaymentReceived(reference=reference, amount="500"))
+        named = f"late-payment-{case_no}-{reference}"
+        await world.client.execute_workflow(LatePayment.run, late, id=named, task_queue=world.task_queue)
+    left = world.restitution(case_no)
+    assert (await left.once(lambda told: bool(told.awaiting))).awaiting == (Awaiting.REFUND,)
+    assert "1,000.00 refunded" in await left.refunded()
     assert (await left.ended()).outcome is Stage.RESTORED
