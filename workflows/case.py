@@ -1,10 +1,7 @@
 """What every case shares: its reports and payments, waiting until a deadline, closing."""
 
 from collections import deque
-from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, NoReturn
-from zlib import crc32
+from typing import NoReturn
 
 from temporalio import workflow
 
@@ -12,20 +9,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.accounts import Accounts, ConfirmClosure, ShutDownAccount
     from activities.cases import Cases, CloseCase, JoinReport, OpenCase, Opening
     from activities.fines import Fines, ImposeFine, RecordPayment, VoidFine
-    from activities.notices import (
-        ExtendLimit,
-        Notices,
-        NoticeServed,
-        ReckonDeadline,
-        RestartClock,
-        StopClock,
-    )
     from activities.numbers import Numbers, ReclaimNumbers
     from activities.step import SYSTEM, Refused
     from rulebook.money import ZERO, Balance, yuan
     from rulebook.report import Report
     from rulebook.vocabulary import Awaiting, Business, NoticeKind, Stage, workflow_id
-    from rulebook.working_days import Deadline, later
+    from workflows.limits import Limited
     from workflows.messages import (
         AccountClosed,
         Answer,
@@ -34,13 +23,8 @@ with workflow.unsafe.imports_passed_through():
         CaseStart,
         Decide,
         Dismiss,
-        Extend,
-        HoldCase,
-        LookAgain,
         PaymentReceived,
-        ResumeCase,
     )
-    from workflows.undo import Undoable
 
 
 # Here the case only finishes what it has begun.
@@ -65,7 +49,7 @@ class ClosedOnRecord(Exception):
     """The case was closed already, by a decision that a crash kept out of the history: it stands."""
 
 
-class Case(Undoable):
+class Case(Limited):
     """One violation. A subclass is one clause of the rulebook, and reads like it."""
 
     def __init__(self) -> None:
@@ -74,23 +58,12 @@ class Case(Undoable):
             "report_received": (Report, self._take_report),
             "payment_received": (PaymentReceived, self._take_payment),
             "account_closed": (AccountClosed, self._take_closure),
-            "calendar_changed": (LookAgain, self._take_look_again),
-            "fine_reviewed": (LookAgain, self._take_look_again),
         }
         self._reports: deque[Report] = deque()
         self._seen: set[str] = set()
         self.business = Business.REGULAR
-        self._limit_notice = ""
-        self._moved = self._look_again = False
-        self._restated: tuple[str, str] | None = None
-        self._restatements = 0
-        self._stops: dict[str, str] = {}
-        self._stopped: Deadline | None = None
-        self._clock_moves = 0
-        self._decisions = 0
         self._dismissal: Dismiss | None = None
         self._closure: AccountClosed | None = None
-        self._on_record: Stage | None = None
         self._closed = False
 
     # The life of a case
@@ -133,7 +106,7 @@ class Case(Undoable):
         self._stage = outcome  # from here on, no officer's command comes in between
         self._limit = None
         self._awaiting -= {Awaiting.VERIFICATION, Awaiting.APPEAL}
-        await self._join_reports()
+        await self.take_up()
         if outcome.undone and workflow.patched("undone-newest-first"):
             outcome = await self._undone(outcome, by, reason)
         else:
@@ -226,141 +199,7 @@ class Case(Undoable):
         self._closure = AccountClosed(in_case=by_case)
         raise Overtaken
 
-    # Waiting
-
-    async def in_time(
-        self,
-        what: str,
-        met: Callable[[], bool],
-        checking: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Wait until it is met or the limit has ended, however often the limit moves (4.3 to 4.5).
-
-        `checking` tells that the agent has done its part and an officer hasn't looked at it yet: that holds
-        the penalty back. Whatever comes in before the penalty counts as in time. When the timer fires:
-
-        1. every message that has arrived is dealt with;
-        2. the deadline is computed anew, and if it has moved, the wait goes on; what the registry knows of
-           payments and of the case's end counts, even if a crash kept it out of the history;
-        3. what came in meanwhile is dealt with too; only then, in the same breath, is the limit over.
-        """
-        spread = timedelta(
-            seconds=crc32(self.opened.case_no.encode()) % (60 * self.policy.clock.spread_minutes)
-        )
-        reckoned = False
-        while True:
-            await self._join_reports()
-            if why := self.left():
-                raise why
-            if met():
-                self._limit = None
-                return True
-            if self._stops or self._stopped:
-                await self._stand_still(met)
-                reckoned = False
-                continue
-            if self._look_again:
-                self._look_again = False
-                await self._reckon()
-                continue
-            if self._restated:
-                await self._restate()
-                continue
-            assert self._limit
-            left = self._limit.at + spread - workflow.now()
-            self._moved = False
-            if checking():
-                reckoned = False
-                self._show()
-                await workflow.wait_condition(lambda: self._news() or met() or not checking())
-            elif left > timedelta():
-                reckoned = False
-                self._show()
-                summary = f"{what} until {self._limit}"
-                await self._wait(left, summary, lambda: self._news() or met() or checking())
-            elif not workflow.all_handlers_finished():
-                await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._news())
-            elif not reckoned:
-                await self._reckon()
-                reckoned = True
-            else:
-                self._limit = None
-                return False
-
-    async def _stand_still(self, met: Callable[[], bool]) -> None:
-        """The clock stands still while an appeal is pending or an officer holds the case (4.4)."""
-        if self._stopped is None and self._limit:
-            self._clock_moves += 1
-            cause, why = next(iter(self._stops.items()))
-            stop = StopClock(
-                **self.step(f"clock-{self._clock_moves}"), notice_step=self._limit_notice, why=why
-            )
-            await self.do(Notices.stop_clock, stop, f"Stop the clock: {why}")
-            self._stopped, self._limit = self._limit, None
-            self._restated = cause, why
-            await self._restate()
-        self._show()
-        await workflow.wait_condition(lambda: bool(self.left() or self._reports or met() or not self._stops))
-        if self.left() or self._reports or met():
-            return
-        self._clock_moves += 1
-        why = self._upheld.reason if self._upheld else "resumed by an officer"
-        restart = RestartClock(
-            **self.step(f"clock-{self._clock_moves}"), notice_step=self._limit_notice, why=why
-        )
-        done = await self.do(Notices.restart_clock, restart, f"The clock goes on: {why}")
-        self._stopped, self._limit = None, done.deadline
-        if self._upheld:
-            await self._tell_decision()
-        else:
-            self._restated = "resumed", ""
-            await self._restate()
-
-    async def _restate(self) -> None:
-        """Restate the deadline to the agent: it has moved, or its clock stands still."""
-        assert self._restated
-        (cause, reason), self._restated = self._restated, None
-        self._restatements += 1
-        await self.serve(
-            NoticeKind.DEADLINE, nth=self._restatements, cause=cause, reason=reason, limit=self._limit
-        )
-
-    def _news(self) -> bool:
-        return bool(self.left() or self._reports or self._moved or self._look_again or self._stops)
-
-    async def _wait(self, time: timedelta, summary: str, until: Callable[[], bool]) -> None:
-        try:
-            await workflow.wait_condition(until, timeout=time, timeout_summary=summary)
-        except TimeoutError:
-            return
-
-    async def _reckon(self) -> None:
-        order = ReckonDeadline(**self.step(self._limit_notice))
-        reckoned = await self.ask(Notices.reckon_deadline, order, "Compute the deadline anew")
-        self._on_record = reckoned.outcome
-        self._balance = Balance(
-            fine=reckoned.balance.fine, paid=max(self._balance.paid, reckoned.balance.paid)
-        )
-        if self._offence:
-            self._offence = reckoned.offence or self._offence
-        self._lines += [line for line in reckoned.reviewed if line not in self._lines]
-        if self._limit and reckoned.deadline != self._limit:
-            before, self._limit = self._limit, later(self._limit, reckoned.deadline)
-            self._lines.append(reckoned.line)
-            moved = before.last_day != self._limit.last_day
-            if moved and workflow.patched("deadlines-are-restated"):
-                self._restated = "calendar", ""
-
     # Steps
-
-    async def serve(
-        self, kind: NoticeKind, within: int | None = None, nth: int = 1, **told: Any
-    ) -> NoticeServed:
-        """Serve a notice; the limit that it sets is the one that runs."""
-        served = await super().serve(kind, within, nth, **told)
-        if served.deadline:
-            self._limit, self._limit_notice = served.deadline, f"notice-{kind}"
-        return served
 
     def settled(self) -> bool:
         """Whether the payments have reached the fine (6.2)."""
@@ -396,7 +235,12 @@ class Case(Undoable):
         await self.serve(NoticeKind.SHUTDOWN, clause=clause)
         return Stage.SHUT_DOWN
 
-    async def _join_reports(self) -> None:
+    def has_come_in(self) -> bool:
+        """Whether reports wait to be joined to the case."""
+        return bool(self._reports)
+
+    async def take_up(self) -> None:
+        """Join the reports that came in to the case, as evidence."""
         while self._reports:
             report = self._reports.popleft()
             if report.key in self._seen:
@@ -435,9 +279,6 @@ class Case(Undoable):
             self._lines.append(done.line)
             self._closure = closure
 
-    async def _take_look_again(self, _: LookAgain) -> None:
-        self._look_again = True
-
     async def _record_payment(self, payment: PaymentReceived) -> str:
         order = RecordPayment(
             **self.step(f"payment-{payment.reference}", payment.by),
@@ -470,32 +311,6 @@ class Case(Undoable):
         self.may_command(payment)
 
     @workflow.update
-    async def extend(self, extension: Extend) -> Answer:
-        """Extend the limit that runs by working days (4.4)."""
-        update = workflow.current_update_info()
-        assert update
-        order = ExtendLimit(
-            **self.step(f"extend-{update.id}", extension.officer),
-            notice_step=self._limit_notice,
-            working_days=extension.working_days,
-            reason=extension.reason,
-        )
-        done = await self.do(Notices.extend_limit, order, f"Extend by {extension.working_days} working days")
-        self._limit, self._moved = done.deadline, True
-        if workflow.patched("deadlines-are-restated"):
-            self._restated = "extended", extension.reason
-        return self.answer(f"The limit now ends {done.deadline}")
-
-    @extend.validator
-    def _may_extend(self, extension: Extend) -> None:
-        self.may_command(extension)
-        self._refuse_if_over()
-        if self._stopped:
-            raise Refused("the clock stands still: what is left of the limit is kept")
-        if self._limit is None:
-            raise Refused(f"no limit is running: the case is in stage {self._stage}")
-
-    @workflow.update
     async def dismiss(self, dismissal: Dismiss) -> Answer:
         """Dismiss the case (5.2): what it did is undone, it doesn't count as an offence."""
         self._dismissal = dismissal
@@ -507,46 +322,11 @@ class Case(Undoable):
     @dismiss.validator
     def _may_dismiss(self, dismissal: Dismiss) -> None:
         self.may_command(dismissal)
-        self._refuse_if_over()
+        self.refuse_if_over()
         if self._dismissal:
             raise Refused(f"{self._dismissal.officer} has dismissed the case already")
         if self._stage in _NO_RETURN:
             raise Refused(f"too late to dismiss: the case is in stage {self._stage}")
-
-    @workflow.update
-    async def hold(self, message: HoldCase) -> Answer:
-        """Stop the clock of the limit that runs (4.4)."""
-        update = workflow.current_update_info()
-        assert update
-        self._stops["held"] = message.reason
-        await self.add_line(f"hold-{update.id}", message.officer, f"Case held: {message.reason}")
-        return self.answer("held: the clock stands still until it is resumed")
-
-    @hold.validator
-    def _may_hold(self, message: HoldCase) -> None:
-        self.may_command(message)
-        self._refuse_if_over()
-        if "held" in self._stops:
-            raise Refused("the case is held already")
-        if self._limit is None and not self._stopped:
-            raise Refused(f"no limit is running: the case is in stage {self._stage}")
-
-    @workflow.update
-    async def resume(self, message: ResumeCase) -> Answer:
-        """Let the clock go on, with what was left of the limit."""
-        update = workflow.current_update_info()
-        assert update
-        text = "Case resumed" + (f": {message.reason}" if message.reason else "")
-        await self.add_line(f"resume-{update.id}", message.officer, text)
-        self._stops.pop("held", None)
-        return self.answer("resumed" + ("; an appeal is still pending" if self._stops else ""))
-
-    @resume.validator
-    def _may_resume(self, message: ResumeCase) -> None:
-        self.may_command(message)
-        self._refuse_if_over()
-        if "held" not in self._stops:
-            raise Refused("the case is not held")
 
     @workflow.update
     async def appeal(self, message: AppealReceived) -> Answer:
@@ -558,7 +338,7 @@ class Case(Undoable):
     @appeal.validator
     def _may_appeal(self, message: AppealReceived) -> None:
         self.may_file_appeal(message)
-        self._refuse_if_over()
+        self.refuse_if_over()
 
     @workflow.update
     async def decide(self, decision: Decide) -> Answer:
@@ -581,20 +361,4 @@ class Case(Undoable):
             self._show()
             await workflow.wait_condition(lambda: not self.appealed)
         if self._upheld:
-            await self._tell_decision()
-
-    async def _tell_decision(self) -> None:
-        assert self._upheld
-        decision, self._upheld = self._upheld, None
-        self._decisions += 1
-        await self.serve(
-            NoticeKind.APPEAL_DECISION,
-            nth=self._decisions,
-            upheld=True,
-            reason=decision.reason,
-            limit=self._limit,
-        )
-
-    def _refuse_if_over(self) -> None:
-        if self._stage.ended:
-            raise Refused(f"the case has ended: {self._stage}")
+            await self.tell_decision()

@@ -1,0 +1,273 @@
+"""Rulebook 4: waiting until a deadline, however often it moves, and while the clock stands still."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from zlib import crc32
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.notices import (
+        ExtendLimit,
+        Notices,
+        NoticeServed,
+        ReckonDeadline,
+        RestartClock,
+        StopClock,
+    )
+    from activities.step import Refused
+    from rulebook.money import Balance
+    from rulebook.vocabulary import NoticeKind, Stage
+    from rulebook.working_days import Deadline, later
+    from workflows.messages import Answer, Extend, HoldCase, LookAgain, ResumeCase
+    from workflows.undo import Undoable
+
+
+class Limited(Undoable):
+    """A proceeding in which the agent has a limit to do something, set by a notice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signals |= {
+            "calendar_changed": (LookAgain, self._take_look_again),
+            "fine_reviewed": (LookAgain, self._take_look_again),
+        }
+        self._limit_notice = ""
+        self._moved = self._look_again = False
+        self._restated: tuple[str, str] | None = None
+        self._restatements = self._decisions = self._clock_moves = 0
+        self._stops: dict[str, str] = {}
+        self._stopped: Deadline | None = None
+        self._on_record: Stage | None = None
+
+    def has_come_in(self) -> bool:
+        """Whether something has come in that is to be taken up before the wait goes on."""
+        return False
+
+    async def take_up(self) -> None:
+        """Take up what has come in."""
+
+    # Waiting
+
+    async def in_time(
+        self,
+        what: str,
+        met: Callable[[], bool],
+        checking: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Wait until it is met or the limit has ended, however often the limit moves (4.3 to 4.5).
+
+        `checking` tells that the agent has done its part and an officer hasn't looked at it yet: that holds
+        the penalty back. Whatever comes in before the penalty counts as in time. When the timer fires:
+
+        1. every message that has arrived is dealt with;
+        2. the deadline is computed anew, and if it has moved, the wait goes on; what the registry knows of
+           payments and of the case's end counts, even if a crash kept it out of the history;
+        3. what came in meanwhile is dealt with too; only then, in the same breath, is the limit over.
+        """
+        spread = timedelta(
+            seconds=crc32(self.opened.case_no.encode()) % (60 * self.policy.clock.spread_minutes)
+        )
+        reckoned = False
+        while True:
+            await self.take_up()
+            if why := self.left():
+                raise why
+            if met():
+                self._limit = None
+                return True
+            if self._stops or self._stopped:
+                await self._stand_still(met)
+                reckoned = False
+                continue
+            if self._look_again:
+                self._look_again = False
+                await self._reckon()
+                continue
+            if self._restated:
+                await self._restate()
+                continue
+            assert self._limit
+            left = self._limit.at + spread - workflow.now()
+            self._moved = False
+            if checking():
+                reckoned = False
+                self._show()
+                await workflow.wait_condition(lambda: self._news() or met() or not checking())
+            elif left > timedelta():
+                reckoned = False
+                self._show()
+                summary = f"{what} until {self._limit}"
+                await self._wait(left, summary, lambda: self._news() or met() or checking())
+            elif not workflow.all_handlers_finished():
+                await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._news())
+            elif not reckoned:
+                await self._reckon()
+                reckoned = True
+            else:
+                self._limit = None
+                return False
+
+    async def _stand_still(self, met: Callable[[], bool]) -> None:
+        """The clock stands still while an appeal is pending or an officer holds the case (4.4)."""
+        if self._stopped is None and self._limit:
+            self._clock_moves += 1
+            cause, why = next(iter(self._stops.items()))
+            stop = StopClock(
+                **self.step(f"clock-{self._clock_moves}"), notice_step=self._limit_notice, why=why
+            )
+            await self.do(Notices.stop_clock, stop, f"Stop the clock: {why}")
+            self._stopped, self._limit = self._limit, None
+            self._restated = cause, why if cause == "held" else ""
+            await self._restate()
+        self._show()
+        await workflow.wait_condition(
+            lambda: bool(self._upheld or self.left() or self.has_come_in() or met() or not self._stops)
+        )
+        if self._upheld and self._stops:
+            await self.tell_decision()
+        if self.left() or self.has_come_in() or met() or self._stops:
+            return
+        self._clock_moves += 1
+        why = self._upheld.reason if self._upheld else "resumed by an officer"
+        restart = RestartClock(
+            **self.step(f"clock-{self._clock_moves}"), notice_step=self._limit_notice, why=why
+        )
+        done = await self.do(Notices.restart_clock, restart, f"The clock goes on: {why}")
+        self._stopped, self._limit = None, done.deadline
+        if self._upheld:
+            await self.tell_decision()
+        else:
+            self._restated = "resumed", ""
+            await self._restate()
+
+    async def _restate(self) -> None:
+        """Restate the deadline to the agent: it has moved, or its clock stands still."""
+        assert self._restated
+        (cause, reason), self._restated = self._restated, None
+        self._restatements += 1
+        await self.serve(
+            NoticeKind.DEADLINE, nth=self._restatements, cause=cause, reason=reason, limit=self._limit
+        )
+
+    def _news(self) -> bool:
+        return bool(self.left() or self.has_come_in() or self._moved or self._look_again or self._stops)
+
+    async def _wait(self, time: timedelta, summary: str, until: Callable[[], bool]) -> None:
+        try:
+            await workflow.wait_condition(until, timeout=time, timeout_summary=summary)
+        except TimeoutError:
+            return
+
+    async def _reckon(self) -> None:
+        order = ReckonDeadline(**self.step(self._limit_notice))
+        reckoned = await self.ask(Notices.reckon_deadline, order, "Compute the deadline anew")
+        self._on_record = reckoned.outcome
+        self._balance = Balance(
+            fine=reckoned.balance.fine, paid=max(self._balance.paid, reckoned.balance.paid)
+        )
+        if self._offence:
+            self._offence = reckoned.offence or self._offence
+        self._lines += [line for line in reckoned.reviewed if line not in self._lines]
+        if self._limit and reckoned.deadline != self._limit:
+            before, self._limit = self._limit, later(self._limit, reckoned.deadline)
+            self._lines.append(reckoned.line)
+            moved = before.last_day != self._limit.last_day
+            if moved and workflow.patched("deadlines-are-restated"):
+                self._restated = "calendar", ""
+
+    # The notices that say so
+
+    async def serve(
+        self, kind: NoticeKind, within: int | None = None, nth: int = 1, **told: Any
+    ) -> NoticeServed:
+        """Serve a notice; the limit that it sets is the one that runs."""
+        served = await super().serve(kind, within, nth, **told)
+        if served.deadline:
+            self._limit, self._limit_notice = served.deadline, f"notice-{kind}"
+        return served
+
+    async def tell_decision(self) -> None:
+        """Tell the agent that its appeal was decided and the case stands, with the deadline if one runs."""
+        assert self._upheld
+        decision, self._upheld = self._upheld, None
+        self._decisions += 1
+        await self.serve(
+            NoticeKind.APPEAL_DECISION,
+            nth=self._decisions,
+            upheld=True,
+            reason=decision.reason,
+            limit=self._limit,
+        )
+
+    # Messages
+
+    async def _take_look_again(self, _: LookAgain) -> None:
+        self._look_again = True
+
+    @workflow.update
+    async def extend(self, extension: Extend) -> Answer:
+        """Extend the limit that runs by working days (4.4)."""
+        update = workflow.current_update_info()
+        assert update
+        order = ExtendLimit(
+            **self.step(f"extend-{update.id}", extension.officer),
+            notice_step=self._limit_notice,
+            working_days=extension.working_days,
+            reason=extension.reason,
+        )
+        done = await self.do(Notices.extend_limit, order, f"Extend by {extension.working_days} working days")
+        self._limit, self._moved = done.deadline, True
+        if workflow.patched("deadlines-are-restated"):
+            self._restated = "extended", extension.reason
+        return self.answer(f"The limit now ends {done.deadline}")
+
+    @extend.validator
+    def _may_extend(self, extension: Extend) -> None:
+        self.may_command(extension)
+        self.refuse_if_over()
+        if self._stopped:
+            raise Refused("the clock stands still: what is left of the limit is kept")
+        if self._limit is None:
+            raise Refused(f"no limit is running: the case is in stage {self._stage}")
+
+    @workflow.update
+    async def hold(self, message: HoldCase) -> Answer:
+        """Stop the clock of the limit that runs (4.4)."""
+        update = workflow.current_update_info()
+        assert update
+        self._stops["held"] = message.reason
+        await self.add_line(f"hold-{update.id}", message.officer, f"Case held: {message.reason}")
+        return self.answer("held: the clock stands still until it is resumed")
+
+    @hold.validator
+    def _may_hold(self, message: HoldCase) -> None:
+        self.may_command(message)
+        self.refuse_if_over()
+        if "held" in self._stops:
+            raise Refused("the case is held already")
+        if self._limit is None and not self._stopped:
+            raise Refused(f"no limit is running: the case is in stage {self._stage}")
+
+    @workflow.update
+    async def resume(self, message: ResumeCase) -> Answer:
+        """Let the clock go on, with what was left of the limit."""
+        update = workflow.current_update_info()
+        assert update
+        text = "Case resumed" + (f": {message.reason}" if message.reason else "")
+        await self.add_line(f"resume-{update.id}", message.officer, text)
+        self._stops.pop("held", None)
+        return self.answer("resumed" + ("; an appeal is still pending" if self._stops else ""))
+
+    @resume.validator
+    def _may_resume(self, message: ResumeCase) -> None:
+        self.may_command(message)
+        self.refuse_if_over()
+        if "held" not in self._stops:
+            raise Refused("the case is not held")
+
+    def refuse_if_over(self) -> None:
+        """Refuse a command that comes after the end."""
+        if self._stage.ended:
+            raise Refused(f"the case has ended: {self._stage}")
