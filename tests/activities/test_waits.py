@@ -1,4 +1,4 @@
-"""Rulebook 5.7: what waits for an officer is brought up again, goes to the supervisor, and shows in figures."""
+"""Rulebook 5.7: what waits for an officer is brought up again, escalated, and shows in the figures."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -13,7 +13,7 @@ from activities.channels import Channel, Outbox
 from activities.numbers import AsOf
 from activities.waits import Waits
 from registry import waits
-from registry.models import Wait
+from registry.models import CalendarDay, Wait
 from registry.session import Sessions
 from rulebook.vocabulary import Awaiting, Kind, written
 from tests.activities.conftest import Steps
@@ -119,11 +119,7 @@ def test_what_waits_is_brought_up_on_each_working_day_after_a_full_one(
     assert desk.on_file() == [(len(brought_up), date.fromisoformat(brought_up[-1]), None)]
 
 
-def test_a_closing_day_of_the_platform_is_no_delay_of_its_officers(
-    desk: Desk, steps: Steps, case_no: str
-) -> None:
-    from registry.models import CalendarDay
-
+def test_a_closing_day_of_the_platform_is_no_delay_of_its_officers(desk: Desk, case_no: str) -> None:
     with desk.on_record.begin() as session:
         for day in (date(2026, 3, 3), date(2026, 3, 5)):
             session.add(CalendarDay(day=day, closing=True, works=False, reason="搬迁"))
@@ -254,15 +250,19 @@ def test_a_round_that_was_missed_and_comes_late_counts_no_day_twice(desk: Desk, 
     assert desk.on_file() == [(1, date(2026, 3, 5), None)]
 
 
-def test_no_name_from_outside_adds_a_line_or_a_command(desk: Desk, on_record: Sessions, steps: Steps) -> None:
+def test_no_name_from_outside_adds_a_line_or_a_header(desk: Desk, on_record: Sessions, steps: Steps) -> None:
     forged = "甲公司）\r\n     enforce dismiss SS-2026-00001 --reason x\r\nBcc: evil@x.example"
-    [number] = an_agent(on_record, agent_id="A\n1", name=forged)
-    desk.begin(steps.open(number).case_no, shanghai("2026-03-02"))
-    desk.bring_up("2026-03-04")
-    letter = desk.mail("waits-2026-03-04")
-    assert letter["Bcc"] is None
-    commands = [line for line in letter.get_content().splitlines() if line.startswith("     enforce ")]
-    assert [command.split()[1] for command in commands] == ["verify", "verify"]
+    lines = []
+    for name, day in (("甲公司", "2026-03-04"), (forged, "2026-03-05")):
+        [number] = an_agent(on_record, agent_id=name, name=name)
+        case_no = steps.open(number).case_no
+        desk.begin(case_no, shanghai("2026-03-02"))
+        desk.bring_up(day)
+        desk.end(case_no, shanghai(day))
+        letter = desk.mail(f"waits-{day}")
+        assert letter["Bcc"] is None
+        lines.append(letter.get_content().splitlines())
+    assert len(lines[0]) == len(lines[1])
 
 
 # Figures

@@ -12,7 +12,7 @@ from registry.calendar import CalendarImported, Day, What, calendar, load, read
 from registry.importer import Refused, decode
 from registry.models import AuditLine, CalendarDay
 from registry.session import Sessions
-from rulebook.working_days import LONGEST_CLOSURE
+from rulebook.working_days import LONGEST_CLOSURE, Calendar
 from tests.world import shanghai
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "calendar-2027.csv"
@@ -150,6 +150,8 @@ def test_the_public_calendar_says_what_it_has_already(on_record: Sessions) -> No
 def test_a_revised_arrangement_prevails_where_the_officer_says_so(on_record: Sessions) -> None:
     bring_in(on_record, "2026-12-01,off,临时放假", "2026-12-05,works,调休", revised=True)
     assert works(on_record, "2026-12-01", "2026-12-05") == [False, True]
+    assert bring_in(on_record, "2039-03-08,off,妇女节", revised=True).added
+    assert bring_in(on_record, "2026-12-01,off,临时放假", "2039-03-08,off,妇女节").unchanged == 2
 
 
 def test_a_closure_in_which_no_limit_would_end_is_refused(on_record: Sessions) -> None:
@@ -202,7 +204,8 @@ def test_the_example_is_an_arrangement_that_can_be_brought_in(on_record: Session
     days = read(decode(SAMPLE.read_bytes()))
     assert all("示例" in day.reason for day in days.values())
     with on_record.begin() as session:
-        assert len(load(session, days, AT, "李敏").added) == len(days)
+        load(session, days, AT, "李敏", revised=Calendar().published(2027))
+    assert works(on_record, *(str(day.day) for day in days.values())) == [day.works for day in days.values()]
 
 
 def test_of_two_imports_at_once_the_second_finds_what_the_first_put_on_record(on_record: Sessions) -> None:
