@@ -19,12 +19,6 @@ from rulebook.policy import in_force
 from rulebook.report import Report
 from rulebook.vocabulary import LEGAL_MOVES, FilingKind, FilingStatus, FineStatus
 
-_RECIPIENTS = {
-    FilingKind.MIIT: "工业和信息化部",
-    FilingKind.ANNOUNCEMENT: "社会公告",
-    FilingKind.PUBLIC_SECURITY: "公安机关",
-}
-
 
 class PrepareFilings(Step):
     """Prepare every filing of a case."""
@@ -99,7 +93,8 @@ class Filings:
                 select(Number).where(Number.agent_id == case.agent_id).order_by(Number.number)
             ).all()
             operators = sorted({number.operator for number in numbers})
-            wanted = [(FilingKind.OPERATOR, name) for name in operators] + list(_RECIPIENTS.items())
+            wanted = [(FilingKind.OPERATOR, name) for name in operators]
+            wanted += [(kind, kind.recipient) for kind in FilingKind if kind.recipient]
             filings = []
             for serial, (kind, recipient) in enumerate(wanted, 1):
                 filing = Filing(

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.models import Account, Agent, Number
-from rulebook.vocabulary import Holder, Number400, OneLine, one_line, operator_of, plain_number
+from rulebook.vocabulary import FilingKind, Holder, Number400, OneLine, one_line, operator_of, plain_number
 
 # As HTML's <input type=email> has it (WHATWG): nothing that a mail header could trip over.
 _ADDRESS = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
@@ -27,6 +27,14 @@ _ADDRESS = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 def _iso(cell: object) -> object:
     """Let a day through only as a day: a bare number would be taken for seconds since 1970."""
     return date.fromisoformat(cell) if isinstance(cell, str) else cell
+
+
+def _no_authority(name: str) -> str:
+    # Filings are told apart by their recipient (1.6).
+    name = one_line(name)
+    if name in {kind.recipient for kind in FilingKind} - {""}:
+        raise ValueError("is an authority, not an operator")
+    return name
 
 
 class Row(BaseModel):
@@ -46,7 +54,7 @@ class Row(BaseModel):
     customer: OneLine
     customer_email: Annotated[str, StringConstraints(pattern=_ADDRESS, max_length=254)]
     certificate: OneLine
-    operator: Annotated[str, AfterValidator(one_line), StringConstraints(max_length=40)]
+    operator: Annotated[str, AfterValidator(_no_authority), StringConstraints(max_length=40)]
     renewal_due: Annotated[date, BeforeValidator(_iso)]
 
     @property
@@ -56,6 +64,7 @@ class Row(BaseModel):
 
 
 COLUMNS = tuple(Row.model_fields)
+_SAID = 50
 
 
 class Problem(NamedTuple):
@@ -73,7 +82,8 @@ class Refused(ValueError):
     """The file can't be loaded; nothing was."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
+        more = [f"and {len(problems) - _SAID} more"] if len(problems) > _SAID else []
+        super().__init__("\n".join(f"  {problem}" for problem in (*problems[:_SAID], *more)))
         self.problems = problems
 
 

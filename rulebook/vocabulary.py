@@ -208,6 +208,18 @@ class FilingKind(StrEnum):
     ANNOUNCEMENT = "announcement"
     PUBLIC_SECURITY = "public-security"
 
+    @property
+    def recipient(self) -> str:
+        """Who gets it; operators go by their own names."""
+        return _RECIPIENTS.get(self, "")
+
+
+_RECIPIENTS = {
+    FilingKind.MIIT: "工业和信息化部",
+    FilingKind.ANNOUNCEMENT: "社会公告",
+    FilingKind.PUBLIC_SECURITY: "公安机关",
+}
+
 
 def _moves(*allowed: tuple[StrEnum, StrEnum]) -> frozenset[tuple[StrEnum, StrEnum]]:
     return frozenset(allowed)

@@ -119,9 +119,7 @@ def import_file(
     try:
         imported, walked = asyncio.run(run())
     except importer.Refused as refused:
-        shown = "\n".join(f"  {problem}" for problem in refused.problems[:50])
-        more = f"\n  and {len(refused.problems) - 50} more" if len(refused.problems) > 50 else ""
-        raise Refused(f"{file}: nothing was loaded\n{shown}{more}") from refused
+        raise Refused(f"{file}: nothing was loaded\n{refused}") from refused
     if as_json:
         told = imported.model_dump(mode="json", exclude={"line"})
         print_.json({"dry_run": dry_run, **told, "cases": walked})

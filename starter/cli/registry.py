@@ -49,9 +49,7 @@ def import_file(
             if not dry_run:
                 session.commit()
     except importer.Refused as refused:
-        shown = "\n".join(f"  {problem}" for problem in refused.problems[:50])
-        more = f"\n  and {len(refused.problems) - 50} more" if len(refused.problems) > 50 else ""
-        raise Refused(f"{file}: nothing was loaded\n{shown}{more}") from refused
+        raise Refused(f"{file}: nothing was loaded\n{refused}") from refused
     if as_json:
         show.json(loaded._asdict() | {"dry_run": dry_run})
         return

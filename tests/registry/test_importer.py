@@ -283,3 +283,8 @@ def test_the_renewal_of_a_number_that_the_platform_serves_itself_is_not_overwrit
         direct, sold = (session.get_one(Number, n) for n in ("4008000001", "4008000002"))
         assert (direct.renewal_due, sold.renewal_due) == (date(2027, 4, 10), date(2028, 4, 10))
         assert direct.customer_email == "new@customer.example"
+
+
+def test_an_authority_is_no_operator() -> None:
+    [problem] = problems(a_file(ROW | {"operator": "工业和信息化部"}))
+    assert (problem.column, "is an authority" in problem.what) == ("operator", True)
