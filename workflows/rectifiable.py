@@ -33,8 +33,11 @@ class Rectifiable(Case):
     async def _report_rectification(self, message: RectificationReported) -> None:
         self._rectifications += 1
         self._awaiting.add(Awaiting.VERIFICATION)
-        text = "Rectification reported" + (f": {message.statement}" if message.statement else "")
         step = f"rectification-{self._rectifications}"
+        if self._verifying and workflow.patched("rectifications-wait-for-a-verification"):
+            # On record, too, what is verified at this moment ends to wait before this begins to.
+            await workflow.wait_condition(lambda: not self._verifying)
+        text = "Rectification reported" + (f": {message.statement}" if message.statement else "")
         await self.add_line(step, message.by, text, begins=Awaiting.VERIFICATION)
 
     @workflow.update

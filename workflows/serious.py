@@ -45,6 +45,8 @@ class SeriousCircumstances(Proceeding):
         self._proposed = proposed
         self._opened = await self.ask(Cases.find_case, FindCase(case_no=proposed.case_no), "Find the case")
         text = f"Circumstances found serious: {proposed.reasons}"
+        if proposed.evidence:
+            text += f"; evidence: {', '.join(proposed.evidence)}"
         await self.add_line(self._own("proposed"), proposed.officer, text, begins=Awaiting.APPROVAL)
 
         # A second officer approves, or rejects.

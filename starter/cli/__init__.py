@@ -12,7 +12,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from starter.cli import agents, calendar, cases, fairness, fraud, officers, policy, registry, serve, waits
+from starter.cli import (
+    agents,
+    calendar,
+    cases,
+    explain,
+    fairness,
+    fraud,
+    officers,
+    policy,
+    registry,
+    serve,
+    waits,
+)
 from starter.settings import Refused
 
 
@@ -52,7 +64,7 @@ app = typer.Typer(
       $ enforce verify 400-800-1234 --pass
     """,
 )
-for module in (serve, registry, cases, officers, waits, fairness, fraud, agents, policy, calendar):
+for module in (serve, registry, cases, explain, officers, waits, fairness, fraud, agents, policy, calendar):
     module.add_to(app)
 
 

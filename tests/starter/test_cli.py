@@ -270,4 +270,10 @@ def test_the_shell_completes_commands_and_their_words() -> None:
         "COMP_CWORD": "3",
     }
     done = subprocess.run([ENFORCE], env=completing, capture_output=True, text=True, check=False)
-    assert set(done.stdout.split()) == {"rectification", "rectified", "rejected"}
+    assert set(done.stdout.split()) == {
+        "rectification",
+        "rectified",
+        "rejected",
+        "restitution",
+        "restored",
+    }
