@@ -12,12 +12,12 @@ from temporalio import activity
 from activities.fines import balance
 from activities.notices import letters
 from activities.step import Refused, Serious, Step, standing_case
-from registry import audit
+from registry import audit, waits
 from registry.models import Agent, Case, Filing, Fine, Notice, Number, ReportRow
 from registry.session import Sessions
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import LEGAL_MOVES, FilingKind, FilingStatus, FineStatus
+from rulebook.vocabulary import LEGAL_MOVES, Awaiting, FilingKind, FilingStatus, FineStatus
 
 
 class PrepareFilings(Step):
@@ -108,6 +108,7 @@ class Filings:
                 filing.status, filing.since = FilingStatus.PREPARED, order.at
                 session.add(filing)
                 filings.append(shown(filing))
+            waits.begin(session, case.case_no, Awaiting.FILING, order.at)
             text = f"{len(filings)} filings prepared: {', '.join(f.recipient for f in filings)}"
             prepared = FilingsPrepared(line=audit.line(order.at, order.by, text), filings=tuple(filings))
             return audit.record(session, order.case_no, order.step, prepared)
@@ -124,6 +125,11 @@ class Filings:
             if (filing.status, order.status) not in LEGAL_MOVES[FilingStatus]:
                 raise Refused(f"filing {filing.filing_no} is {filing.status}: it can't become {order.status}")
             filing.status, filing.reason, filing.since = order.status, order.reason or None, order.at
+            session.flush()
+            every = session.scalars(select(Filing.status).where(Filing.case_no == order.case_no))
+            if all(status.done for status in every):
+                for what in (Awaiting.FILING, Awaiting.WITHDRAWAL):
+                    waits.end(session, order.case_no, what, order.at)
             why = f" ({order.reason})" if order.reason else ""
             text = f"Filing {filing.filing_no} to {filing.recipient} {order.status}{why}"
             moved = FilingMoved(line=audit.line(order.at, order.by, text), filing=shown(filing))
@@ -164,6 +170,7 @@ class Filings:
             left = [f for f in filings if f.status is FilingStatus.WITHDRAWING]
             text = f"{len(filings)} filings withdrawn"
             if left:
+                waits.begin(session, case.case_no, Awaiting.WITHDRAWAL, order.at)
                 text += f"; to be taken back from {', '.join(f.recipient for f in left)}"
             withdrawn = FilingsWithdrawn(
                 line=audit.line(order.at, order.by, text), filings=tuple(map(shown, filings))
@@ -177,7 +184,7 @@ class Filings:
         rows = session.scalars(
             select(ReportRow).where(ReportRow.case_no == case.case_no).order_by(ReportRow.id)
         )
-        evidence = [_evidence(row) for row in rows]
+        reports = [evidence(row) for row in rows]
         notices = session.scalars(
             select(Notice)
             .where(Notice.case_no == case.case_no, Notice.served_at.is_not(None))
@@ -191,7 +198,7 @@ class Filings:
             case=case,
             agent=agent,
             numbers=numbers,
-            evidence=evidence,
+            evidence=reports,
             notices=notices,
             fine=fine,
             balance=balance(session, case.case_no),
@@ -205,7 +212,7 @@ class Filings:
             "case_no": case.case_no,
             "agent_id": agent.agent_id,
             "numbers": [number.number for number in numbers],
-            "evidence": evidence,
+            "evidence": reports,
             "notices": [{"notice_no": n.notice_no, "sha256": n.sha256} for n in notices],
             "serious": order.serious.model_dump(mode="json"),
             "document_sha256": hashlib.sha256(document.encode()).hexdigest(),
@@ -214,7 +221,8 @@ class Filings:
         filing.sha256 = hashlib.sha256(exact.encode()).hexdigest()
 
 
-def _evidence(row: ReportRow) -> dict[str, Any]:
+def evidence(row: ReportRow) -> dict[str, Any]:
+    """A report as evidence, with the hash of what came in."""
     report = Report.model_validate(row.payload)
     exact = json.dumps(row.payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     sha256 = hashlib.sha256(exact.encode()).hexdigest()

@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.step import Refused, Step, the_case
-from registry import audit
+from registry import audit, waits
 from registry.models import Account, Agent, Case, Fine, Payment
 from registry.session import Sessions
 from rulebook.money import ZERO, Balance, yuan
 from rulebook.policy import in_force
-from rulebook.vocabulary import FineStatus
+from rulebook.vocabulary import Awaiting, FineStatus
 
 
 class ImposeFine(Step):
@@ -66,11 +66,15 @@ class FineVoided(audit.Done):
 
 
 class ReviewFine(Step):
-    """An officer reviews the fine of a case after an earlier offence was undone: lowers it, or keeps it."""
+    """An officer reviews the fine of a case after an earlier offence was undone: lowers it, or keeps it.
+
+    `because_of` is the case that was undone; with the `last` of its reviews, none waits any more.
+    """
 
     because_of: str
     lower: bool
     reason: str
+    last: bool = False
 
 
 class FineReviewed(audit.Done):
@@ -186,6 +190,8 @@ class Fines:
                 )
             )
             session.flush()
+            if to_refund:
+                waits.begin(session, order.case_no, Awaiting.REFUND, order.at)
             now = _settle(session, order.case_no)
             text = f"{yuan(order.amount)} paid, reference {order.reference}: {_stands(now)}"
             paid = PaymentRecorded(
@@ -212,12 +218,14 @@ class Fines:
             for fine in session.scalars(select(Fine).where(Fine.case_no == order.case_no)):
                 fine.status = FineStatus.VOID
             session.flush()
+            if raised := _raised(session, case):
+                waits.begin(session, case.case_no, Awaiting.REVIEW, order.at)
             now = balance(session, order.case_no)
             refund = f"; {yuan(now.owed_back)} to be refunded" if now.owed_back else ""
             voided = FineVoided(
                 line=audit.line(order.at, order.by, f"Fine voided{refund}"),
                 balance=now,
-                raised=_raised(session, case),
+                raised=raised,
             )
             return audit.record(session, order.case_no, order.step, voided)
 
@@ -246,6 +254,8 @@ class Fines:
                 session.flush()
             else:
                 what = f"kept at {yuan(fine.amount)}"
+            if order.last:
+                waits.end(session, order.because_of, Awaiting.REVIEW, order.at)
             now = _settle(session, case.case_no)
             why = f"{order.because_of} was undone: {order.reason}"
             reviewed = FineReviewed(
@@ -272,6 +282,7 @@ class Fines:
                 raise Refused(f"no refund is due in case {order.case_no}")
             for payment in due:
                 payment.refunded_at, payment.refund_reference = order.at, order.reference
+            waits.end(session, order.case_no, Awaiting.REFUND, order.at)
             total = sum((payment.amount for payment in due), ZERO)
             text = f"{yuan(total)} refunded, reference {order.reference}"
             line = audit.line(order.at, order.by, text)

@@ -57,7 +57,6 @@ class ServeNotice(Step):
     serious: Serious | None = None
     cause: str = ""
     limit: Deadline | None = None
-    upheld: bool = False
     lost: tuple[str, ...] = ()
     because_of: str = ""
 
@@ -398,7 +397,6 @@ class Notices:
             "clause": order.clause,
             "serious": order.serious,
             "cause": order.cause,
-            "upheld": order.upheld,
             "held": {hold.kind for hold in placed},
             "returned": self._taken(session, placed, Holder.AGENT),
             "kept": self._taken(session, placed, Holder.PLATFORM),

@@ -15,7 +15,7 @@ from registry import audit, holds, waits
 from registry.models import Account, Appeal, AuditLine, Case, Filing, Fine, HoldRow, Number, Payment
 from registry.session import Sessions
 from rulebook.money import ZERO
-from rulebook.vocabulary import FineStatus, Hold, Stage, written
+from rulebook.vocabulary import Awaiting, FineStatus, Hold, Holder, Stage, written
 
 
 class UndoCase(Step):
@@ -49,8 +49,13 @@ class LiftHold(Step):
 
 
 class HoldLifted(audit.Done):
-    """Numbers that can't be returned any more, and those that the platform had served directly."""
+    """What became of the numbers.
 
+    `returned` are their agent's again; `lost` can't be returned any more; the platform had served those that
+    are `no_longer_direct`.
+    """
+
+    returned: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     no_longer_direct: tuple[Renewal, ...] = ()
 
@@ -89,6 +94,8 @@ class Undoing:
             paid = session.scalars(select(Payment).where(Payment.case_no == case.case_no)).all()
             for payment in paid:
                 payment.refund_due_at = order.at
+            if paid:
+                waits.begin(session, case.case_no, Awaiting.REFUND, order.at)
             undone = CaseUndone(
                 line=audit.line(order.at, order.by, order.text),
                 effects=_effects(session, case),
@@ -115,6 +122,7 @@ class Undoing:
             stood = [hold for hold in placed if hold.lifted_at is None]
             holds.lift(session, stood, order.at, case.case_no)
             lost: list[str] = []
+            returned: list[str] = []
             direct: tuple[Renewal, ...] = ()
             if placed[0].number is None:
                 holds.bring_account(session, account, order.at)
@@ -122,6 +130,7 @@ class Undoing:
             else:
                 numbers = [hold.number for hold in placed if hold.number]
                 moved = holds.bring_numbers(session, case.agent_id, numbers)
+                returned = [n.number for n in moved if n.holder is Holder.AGENT]
                 if placed[0].kind is Hold.RECLAIM:
                     lost = [
                         h.number for h in placed if h.number and (h.lifted_by or "").startswith("quarant")
@@ -129,8 +138,11 @@ class Undoing:
                 if placed[0].kind is Hold.TAKE_BACK:
                     direct = tuple(Renewal(number=n.number, due=n.renewal_due) for n in moved)
                 what = _numbers(session, placed[0].kind, numbers, moved, lost)
+            if lost:
+                waits.begin(session, case.case_no, Awaiting.SUBSTITUTE, order.at)
             lifted = HoldLifted(
                 line=audit.line(order.at, order.by, what),
+                returned=tuple(returned),
                 lost=tuple(lost),
                 no_longer_direct=direct,
             )

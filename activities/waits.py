@@ -17,23 +17,32 @@ from rulebook.policy import in_force
 from rulebook.vocabulary import SHANGHAI, Awaiting
 
 _COMMANDS = {
-    Awaiting.VERIFICATION: "enforce verify {case} --pass",
-    Awaiting.APPEAL: "enforce decide {case} --uphold",
-    Awaiting.APPROVAL: "enforce approve {case}",
-    Awaiting.FILING: "enforce filing FILING submitted",
-    Awaiting.DELIVERY: "enforce served {case} --by HOW --on DATE --proof FILE",
-    Awaiting.RENEWAL: "enforce renewed {number} --until DATE",
-    Awaiting.REFUND: "enforce refunded {case} --reference REFERENCE",
-    Awaiting.SUBSTITUTE: "enforce substitute {case} NUMBER --with NUMBER",
-    Awaiting.WITHDRAWAL: "enforce filing FILING withdrawn",
-    Awaiting.REVIEW: "enforce review {case} FINED --lower",
-    Awaiting.REFUSED_MESSAGE: "enforce case {case}",
+    Awaiting.VERIFICATION: ("enforce verify {case} --pass", 'or --fail --reason "..."'),
+    Awaiting.APPEAL: (
+        'enforce decide {case} --uphold --reason "..."',
+        "or --overturn; by an officer who had no part in the case",
+    ),
+    Awaiting.APPROVAL: ("enforce approve {case}", "or reject; by another officer than the one who proposed"),
+    Awaiting.FILING: ("enforce filing FILING submitted", "or acknowledged, refused, waived"),
+    Awaiting.DELIVERY: ("enforce served {case} --by HOW --on DATE --proof FILE", ""),
+    Awaiting.RENEWAL: ("enforce renewed {number} --until DATE", ""),
+    Awaiting.REFUND: ("enforce refunded {case} --reference REFERENCE", ""),
+    Awaiting.SUBSTITUTE: ("enforce substitute {case} NUMBER --with NUMBER", 'or --reason "..."'),
+    Awaiting.WITHDRAWAL: ("enforce filing FILING withdrawn", "once its recipient has the withdrawal"),
+    Awaiting.REVIEW: ('enforce review {case} FINED --lower --reason "..."', "or --keep"),
+    Awaiting.REFUSED_MESSAGE: ("enforce case {case}", "a message was refused: send it as it should be"),
 }
 
 
-def command(wait: Waiting) -> str:
+def command(what: Awaiting, case_no: str, number: str) -> str:
     """What an officer types to do what waits."""
-    return _COMMANDS[wait.what].format(case=wait.case_no, number=wait.number)
+    return _COMMANDS[what][0].format(case=case_no, number=number)
+
+
+def advice(what: Awaiting, case_no: str, number: str) -> str:
+    """The same, with what may be typed instead, or has to be known."""
+    also = _COMMANDS[what][1]
+    return command(what, case_no, number) + (f"   ({also})" if also else "")
 
 
 class Waits:
@@ -75,7 +84,11 @@ class Waits:
     def _send(self, what: str, to: str, late: list[Waiting], at: datetime, limit: int) -> None:
         today = at.astimezone(SHANGHAI).date()
         text = self._mails.get_template(f"zh/officers/{what}.txt.j2").render(
-            waits=late, commands=[command(wait) for wait in late], limit=limit, today=today, at=at
+            waits=late,
+            commands=[command(wait.what, wait.case_no, wait.number) for wait in late],
+            limit=limit,
+            today=today,
+            at=at,
         )
         name, subject = f"{what}-{today}", f"{text.splitlines()[0]} {today}"
         self._channel.deliver(name, to, mail(self._addresses.sender, to, subject, at, name, text))

@@ -72,7 +72,7 @@ class Appeal(Contest):
             await self.undo_all(Stage.OVERTURNED, decision.officer, decision.reason)
             return await self.end(Stage.OVERTURNED)
         assert self._upheld
-        await self.serve(NoticeKind.APPEAL_DECISION, upheld=True, reason=self._upheld.reason)
+        await self.serve(NoticeKind.APPEAL_DECISION, reason=self._upheld.reason)
         return await self.end(Stage.UPHELD)
 
     @workflow.update

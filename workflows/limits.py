@@ -196,7 +196,6 @@ class Limited(Undoable):
         await self.serve(
             NoticeKind.APPEAL_DECISION,
             nth=self._decisions,
-            upheld=True,
             reason=decision.reason,
             limit=self._limit,
         )

@@ -107,7 +107,9 @@ class Restitution(Proceeding):
         gone = written(message.number)
         what = f"replaced by {written(message.substitute)}" if message.substitute else "not replaced"
         why = f" ({message.reason})" if message.reason else ""
-        await self.add_line(f"substitute-{message.number}", message.officer, f"Number {gone} {what}{why}")
+        ends = Awaiting.SUBSTITUTE if self._lost == {message.number} else None
+        text = f"Number {gone} {what}{why}"
+        await self.add_line(f"substitute-{message.number}", message.officer, text, ends=ends)
         self._lost.discard(message.number)
         self._show_what_is_left()
         return self.answer(f"number {gone} {what}")
@@ -152,6 +154,7 @@ class Restitution(Proceeding):
             step=f"review-after-{self.opened.case_no}",
             because_of=self.opened.case_no,
             lower=message.lower,
+            last=set(self._raised) == {message.case_no},
             reason=message.reason,
         )
         done = await self.do(Fines.review_fine, review, f"Review the fine of {raised.case_no}", decided=True)

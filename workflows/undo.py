@@ -98,6 +98,7 @@ class Undoable(Proceeding):
 
         lost: list[str] = []
         direct: list[Renewal] = []
+        served_again: set[str] = set()
         filings: tuple[FilingShown, ...] = ()
         raised: tuple[Raised, ...] = ()
         for effect in found.effects:
@@ -111,6 +112,8 @@ class Undoable(Proceeding):
                     lifted = await self.do(Undoing.lift_hold, lift, summary)
                     lost += lifted.lost
                     direct += lifted.no_longer_direct
+                    if lifted.no_longer_direct:
+                        served_again |= set(lifted.returned)
                 case "fine":
                     void = VoidFine(**self.step("fine-void", officer))
                     raised = (await self.do(Fines.void_fine, void, summary)).raised
@@ -120,7 +123,7 @@ class Undoable(Proceeding):
 
         await self._leave_to_officers(found.refund, tuple(lost), filings, raised)
         await self.serve(NoticeKind.UNDONE, outcome=outcome, reason=reason, lost=tuple(lost))
-        if direct:
+        if served_again:
             await self.serve(NoticeKind.UNDONE_CUSTOMER, outcome=outcome)
 
     async def _leave_to_officers(

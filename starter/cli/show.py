@@ -13,8 +13,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from activities.waits import advice
 from rulebook.money import yuan
-from rulebook.vocabulary import SHANGHAI, Awaiting, Stage, one_line, written
+from rulebook.vocabulary import SHANGHAI, Stage, one_line, written
 from starter.agents import AgentView
 from starter.docket import Entry, Waiting
 from starter.monitor import Taken, refused_file
@@ -34,18 +35,6 @@ _COLOURS = {
     Stage.ALREADY_HANDLED: "dim",
 }
 _WIDE = 110  # columns
-_NEXT = {
-    Awaiting.VERIFICATION: 'enforce verify {number} --pass   (or --fail --reason "...")',
-    Awaiting.APPROVAL: "enforce approve {number}   (or reject; by another officer than the one who proposed)",
-    Awaiting.FILING: "enforce filing FILING submitted   (or acknowledged, refused, waived)",
-    Awaiting.APPEAL: 'enforce decide {case} --uphold --reason "..."   (or --overturn; who had no part in it)',
-    Awaiting.DELIVERY: 'enforce served {case} --by "courier" --on DATE --proof FILE',
-    Awaiting.REFUND: "enforce refunded {case} --reference REFERENCE",
-    Awaiting.SUBSTITUTE: "enforce substitute {case} NUMBER --with NUMBER",
-    Awaiting.WITHDRAWAL: "enforce filing FILING withdrawn   (once its recipient has the withdrawal)",
-    Awaiting.REVIEW: 'enforce review {case} FINED --lower --reason "..."   (or --keep)',
-    Awaiting.REFUSED_MESSAGE: "a message was refused, see above: send it again as it should be",
-}
 
 
 def console(*, error: bool = False) -> Console:
@@ -185,7 +174,7 @@ def story(told: Story) -> None:
             ((f.filing_no, f.recipient, f.status, outside(f.reason), f.sha256[:16]) for f in told.filings),
         )
         parts += [filings, ""]
-    parts += [f"next: {_NEXT[what].format(number=told.number, case=told.case_no)}" for what in told.awaiting]
+    parts += [f"next: {advice(what, told.case_no, told.number)}" for what in told.awaiting]
     console().print(Group(*parts))
 
 

@@ -54,7 +54,12 @@ def _print_waiting(waiting: "list[Waiting]", as_json: bool) -> None:
     from starter.cli import show
 
     if as_json:
-        show.json([wait.model_dump(mode="json") | {"next": command(wait)} for wait in waiting])
+        show.json(
+            [
+                wait.model_dump(mode="json") | {"next": command(wait.what, wait.case_no, wait.number)}
+                for wait in waiting
+            ]
+        )
         return
     drawn = show.rows(
         show.table("case", "number", "agent", "what", "since", "days", "brought up", "escalated", "next"),
@@ -68,7 +73,7 @@ def _print_waiting(waiting: "list[Waiting]", as_json: bool) -> None:
                 str(wait.working_days),
                 f"{wait.raised}x" if wait.raised else "",
                 str(wait.escalated_on or ""),
-                command(wait),
+                command(wait.what, wait.case_no, wait.number),
             )
             for wait in waiting
         ),

@@ -341,6 +341,23 @@ def test_a_number_that_another_case_keeps_frozen_is_said_to_stay_so(
     in_order(text, f"因案件 {fraud_no}，该号码仍予冻结", f"it stays frozen by case {fraud_no}")
 
 
+def test_a_number_that_is_returned_while_another_case_keeps_it_frozen_is_said_to_be_both(
+    post: Post, steps: Steps, held: list[str], fraud_no: str
+) -> None:
+    other = steps.open(held[1]).case_no
+    steps.reclaim(other)
+    text = undone(post, other)
+    in_order(
+        text,
+        "下列号码退还贵司",
+        f"{written(held[0])}（因案件 {fraud_no} 仍予冻结）",
+        f"{written(held[1])}\n",
+        "These numbers are yours again",
+        f"{written(held[0])} (stays frozen by case {fraud_no})",
+        f"{written(held[1])}\n",
+    )
+
+
 def test_numbers_that_have_left_quarantine_are_said_to_be_lost_and_a_substitute_is_offered(
     post: Post, steps: Steps, case_no: str, held: list[str]
 ) -> None:
@@ -417,6 +434,7 @@ def test_what_was_filed_is_said_to_be_taken_back_and_the_announcement_corrected(
         "Public announcement: a correction is published",
     )
     assert [said for said in ("公安", "security") if said in text] == []
+    assert [text.count(said) for said in ("材料撤回", "is taken back")] == [1, 1]
 
 
 def test_what_was_never_filed_is_said_to_be_withdrawn(post: Post, steps: Steps, fraud_no: str) -> None:
@@ -453,6 +471,7 @@ def test_the_customer_is_told_that_its_agent_serves_it_again(
         f"To: 乙{held[0]}商贸有限公司",
         number,
         "As of 12 March 2026 the agent 甲通信有限公司 serves you again",
+        "The number stays the same, and so does its use.",
         "the agent handles its renewals. Next renewal date: 1 December 2038",
     )
     private = ("王芳", "代理商编号", "申诉", "appeal", "号码登记有误")

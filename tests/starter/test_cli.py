@@ -103,7 +103,7 @@ async def test_cases_are_filtered_by_stage_agent_number_and_deadline(world: Worl
         (["report", "4000000000", "--facts", ""], 1, "facts: must not be empty"),
         (["case", "nonsense"], 1, "'nonsense' names no case"),
         (["case", "SS-2020-00001"], 1, "no case SS-2020-00001, neither with Temporal nor in the registry"),
-        (["verify", "4000000000", "--pass"], 1, "Temporal has no case 4000000000"),
+        (["verify", "4000000000", "--pass"], 1, "no case 4000000000, neither with Temporal nor"),
         (["verify", "4000000000"], 1, "Say --pass or --fail"),
         (
             ["paid", "4000000000", "12.345", "--reference", "R"],
