@@ -7,8 +7,8 @@ anew, under the draft, with the calendar of now:
   as they are on record: their fines count as offences where they fell, their shutdowns overtake.
 - A penalty falls at its deadline's midnight and the case's own spread; an act at that instant comes before.
 - A notice is served when its stage begins, or when it was served on record if the stage began on that day.
-- A verification that is awaited holds the penalty back, and so does the record: a case that it leaves without
-  an answer stays open under the draft, as does one whose limit is not over yet.
+- A verification that is awaited holds the penalty back. A case stays open under the draft where none is on
+  record, and where its limit is not over yet.
 - An offence is counted when its fine falls; a case that was undone before that is none.
 - An appeal, or an officer who holds the case, stops the clock of the limit that runs then; what is left of
   it counts on.
@@ -30,7 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from rulebook.money import ZERO
 from rulebook.policy import Policy
 from rulebook.vocabulary import SHANGHAI, Business, Kind, Stage
-from rulebook.working_days import Calendar, Deadline, deadline, later, working_days
+from rulebook.working_days import Calendar, Deadline, deadline, working_days
 
 UNKNOWN = (
     "How an agent would have acted under other limits and amounts: here it acts as it did on record.",
@@ -58,12 +58,13 @@ class Deed(StrEnum):
     HELD = "held"
     RESUMED = "resumed"
     APPEALED = "appealed"
-    UPHELD = "upheld"
+    DECIDED = "appeal-decided"
     LOWERED = "fine-lowered"
     UNDONE = "undone"
     CLOSED_FOR_GOOD = "closed-for-good"
     FINED = "fined"
     TAKEN_BACK = "taken-back"
+    OVERTAKEN = "overtaken"
 
 
 class Act(_Value):
@@ -231,8 +232,7 @@ class _Course:
 
     def begin(self, stage: Stage, within: int, served_at: datetime | None) -> None:
         """Go on to a stage whose notice sets a limit, once it is served."""
-        self.stage, self.within, self.counted_from = stage, within, served_at
-        self.limit, self.still = None, False
+        self.stage, self.within, self.counted_from, self.limit = stage, within, served_at, None
 
     def turn(self) -> tuple[datetime, int] | None:
         """When it goes on by itself: its notice is served, or its limit is over and nothing holds it."""
@@ -244,10 +244,9 @@ class _Course:
         return None if held else (self.limit.at + self.spread, _PENALTY)
 
     def reckon(self, calendar: Calendar) -> None:
-        """Compute the limit; one that was promised never moves earlier (4.3)."""
+        """Compute the limit from the day on which the notice was served, or the clock went on."""
         assert self.counted_from
-        computed = deadline(self.counted_from, self.within, calendar)
-        self.limit = later(self.limit, computed) if self.limit else computed
+        self.limit = deadline(self.counted_from, self.within, calendar)
 
     def does(self, act: Act, calendar: Calendar) -> None:
         """Take an act of the agent, a customer or an officer, if the case is at a stage for it."""
@@ -255,7 +254,7 @@ class _Course:
         match act.deed:
             case Deed.RECTIFIED if rectifying:
                 self.waiting = True
-            case Deed.PASSED | Deed.FAILED if rectifying and self.waiting:
+            case Deed.PASSED | Deed.FAILED if rectifying:
                 self.waiting, self.verified = False, act.deed is Deed.PASSED
             case Deed.CONFIRMED if rectifying:
                 self.verified = True
@@ -265,8 +264,8 @@ class _Course:
             case Deed.APPEALED | Deed.HELD if self.limit or act.deed is Deed.APPEALED:
                 self.stops.add(act.deed)
                 self.stand_still(act.at, calendar)
-            case Deed.UPHELD | Deed.RESUMED:
-                self.stops.discard(Deed.APPEALED if act.deed is Deed.UPHELD else Deed.HELD)
+            case Deed.DECIDED | Deed.RESUMED:
+                self.stops.discard(Deed.APPEALED if act.deed is Deed.DECIDED else Deed.HELD)
                 if self.still and not self.stops:
                     self.counted_from, self.still = act.at, False
                     self.reckon(calendar)
@@ -384,7 +383,7 @@ class _Agent:
         if facts.case_no not in standing:
             standing.append(facts.case_no)
         course.offence = standing.index(facts.case_no) + 1
-        course.fine = self.draft.fine(facts.kind, course.offence)
+        course.fine = self.draft.fine(facts.kind, course.offence).quantize(ZERO)
 
     def _penalise(self, course: _Course) -> None:
         facts = course.facts
@@ -429,7 +428,7 @@ class _Agent:
             case Deed.UNDONE:
                 course.undo(on_record)
                 self._lift(course.facts.case_no, course.facts.kind)
-            case Deed.CLOSED_FOR_GOOD if not course.stage.undone:
+            case Deed.CLOSED_FOR_GOOD:
                 if not course.stage.ended:
                     course.stage = Stage.CLOSED_FOR_GOOD
                 self._close_account(course.facts.case_no)
@@ -442,9 +441,7 @@ class _Agent:
         match act.deed:
             case Deed.FINED:
                 self.offences[facts.kind].append(facts.case_no)
-            case Deed.TAKEN_BACK if facts.kind is Kind.SERVICE_FAILURE:
-                self.direct[facts.number] = facts.case_no
-            case Deed.TAKEN_BACK | Deed.CLOSED_FOR_GOOD:
+            case Deed.TAKEN_BACK | Deed.CLOSED_FOR_GOOD if facts.kind is not Kind.SERVICE_FAILURE:
                 self._close_account(facts.case_no)
             case Deed.UNDONE:
                 self._lift(facts.case_no, facts.kind)

@@ -95,8 +95,8 @@ class Case(Limited):
         except ClosedOnRecord:
             assert self._on_record
             outcome = self._on_record
-        if outcome is not Stage.DISMISSED:
-            await self._appeal_decided()
+        if outcome is not Stage.DISMISSED and not await self._appeal_decided():
+            outcome = Stage.DISMISSED
         if self._overturned:
             outcome, by, reason = Stage.OVERTURNED, self._overturned.officer, self._overturned.reason
         elif outcome is Stage.DISMISSED and self._dismissal:
@@ -354,11 +354,14 @@ class Case(Limited):
     def _may_decide(self, decision: Decide) -> None:
         self.may_decide_appeal(decision)
 
-    async def _appeal_decided(self) -> None:
-        """No case ends before an appeal against it is decided; the agent is told how."""
+    async def _appeal_decided(self) -> bool:
+        """No case ends before an appeal against it is decided; False if it was dismissed instead."""
         if self.appealed:
             self._limit = None
             self._show()
-            await workflow.wait_condition(lambda: not self.appealed)
+            await workflow.wait_condition(lambda: not self.appealed or self._dismissal is not None)
+            if self.appealed:
+                return False
         if self._upheld:
             await self.tell_decision()
+        return True

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from zlib import crc32
 
 from temporalio import workflow
 
@@ -66,9 +65,7 @@ class Limited(Undoable):
            payments and of the case's end counts, even if a crash kept it out of the history;
         3. what came in meanwhile is dealt with too; only then, in the same breath, is the limit over.
         """
-        spread = timedelta(
-            seconds=crc32(self.opened.case_no.encode()) % (60 * self.policy.clock.spread_minutes)
-        )
+        spread = self.policy.clock.spread(self.opened.case_no)
         reckoned = False
         while True:
             await self.take_up()

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 policy = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Policies, and drafts of them.")
 
 _DAY = ["%Y-%m-%d"]
-Draft = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="a draft: a TOML file")]
+Draft = Annotated[
+    Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="a draft: a TOML file")
+]
 Which = typer.Argument(help="a day on which a policy was in force, or a TOML file")
 
 

@@ -60,9 +60,13 @@ def a_case(opened: str, *acts: Act, serial: int = 1, kind: Kind = SALE, **said: 
 
 
 def played(
-    draft: Policy, *record: CaseFacts, since: str = "2026-03-01", as_of: str = "2026-12-31"
+    draft: Policy,
+    *record: CaseFacts,
+    since: str = "2026-03-01",
+    until: str = "2026-12-31",
+    as_of: str = "2026-12-31",
 ) -> Backtest:
-    days = date.fromisoformat(since), date(2026, 12, 31)
+    days = date.fromisoformat(since), date.fromisoformat(until)
     return backtest(draft, Calendar(), record, *days, shanghai(as_of))
 
 
@@ -134,13 +138,44 @@ def test_an_extension_is_added_to_the_limit_that_runs_under_the_draft() -> None:
     assert under(a_draft(sale_rectify_regular=2), too_late).offence == 1
 
 
-def test_the_clock_stands_still_during_an_appeal_and_what_is_left_counts_on() -> None:
-    # Two days are left on Wed 4 March under the announced policy, one under the draft.
-    stopped = did("2026-03-04", Deed.APPEALED), did("2026-03-18", Deed.UPHELD)
-    case = a_case("2026-03-02", *stopped, did("2026-03-20", Deed.RECTIFIED), did("2026-03-20", Deed.PASSED))
-    assert under(ANNOUNCED, case) == RECTIFIED
-    assert under(a_draft(sale_rectify_regular=2), case, as_of="2026-03-20").stage is Stage.PAYMENT
-    assert under(a_draft(sale_rectify_regular=2), case, as_of="2026-03-19").stage is Stage.RECTIFICATION
+@pytest.mark.parametrize(
+    ("acts", "last_day"),
+    [
+        # Of Tue 3 to Thu 5 March, what is left counts on after the day on which the clock goes on.
+        ([("03-04", Deed.APPEALED), ("03-18", Deed.DECIDED)], "03-20"),
+        ([("03-04", Deed.HELD), ("03-18", Deed.RESUMED)], "03-20"),
+        ([("03-02", Deed.APPEALED), ("03-09", Deed.DECIDED)], "03-12"),
+        ([("03-03", d) for d in (Deed.HELD, Deed.APPEALED)] + [("03-06", Deed.DECIDED)], "12-31"),
+        ([("03-03", d) for d in (Deed.HELD, Deed.APPEALED)] + [("03-06", Deed.RESUMED)], "12-31"),
+        ([("03-04", Deed.APPEALED), ("03-05", Deed.EXTENDED), ("03-18", Deed.DECIDED)], "03-20"),
+        # A day is left in any case.
+        (
+            [
+                ("03-05", Deed.RECTIFIED),
+                ("03-10", Deed.APPEALED),
+                ("03-11", Deed.FAILED),
+                ("03-12", Deed.DECIDED),
+            ],
+            "03-13",
+        ),
+    ],
+)
+def test_the_clock_stands_still_during_an_appeal_or_hold_and_what_is_left_counts_on(
+    acts: list[tuple[str, Deed]], last_day: str
+) -> None:
+    case = a_case("2026-03-02", *(did(f"2026-{day}", deed, working_days=9) for day, deed in acts))
+    assert under(ANNOUNCED, case, as_of=f"2026-{last_day}").stage is Stage.RECTIFICATION
+    if last_day != "12-31":
+        the_day_after = date.fromisoformat(f"2026-{last_day}") + timedelta(days=1)
+        assert under(ANNOUNCED, case, as_of=str(the_day_after)).stage is Stage.PAYMENT
+
+
+def test_only_an_appeal_stops_a_clock_that_has_not_begun_to_run() -> None:
+    served = {Stage.RECTIFICATION: shanghai("2026-03-12")}
+    appealed = did("2026-03-10", Deed.APPEALED), did("2026-03-16", Deed.DECIDED)
+    held = did("2026-03-10", Deed.HELD), did("2026-03-16", Deed.RESUMED)
+    for acts, stage in ((appealed, Stage.RECTIFICATION), (held, Stage.PAYMENT)):
+        assert under(ANNOUNCED, a_case("2026-03-02", *acts, served=served), as_of="2026-03-18").stage is stage
 
 
 def test_a_notice_that_was_served_late_on_record_starts_no_clock_before() -> None:
@@ -179,6 +214,14 @@ def test_a_higher_fine_is_not_settled_by_what_was_asked_on_record_and_that_is_sa
     assert result.note == "it did in time what was asked of it on record"
 
 
+def test_a_payment_at_the_very_instant_of_the_penalty_counts() -> None:
+    case = a_case("2026-03-02", kind=FRAUD)
+    shut_down_at = under(ANNOUNCED, case).taken_back_at
+    assert shut_down_at
+    paid = Act(at=shut_down_at, deed=Deed.PAID, amount=Decimal(30_000))
+    assert under(ANNOUNCED, case.model_copy(update={"acts": (paid,)})).stage is Stage.SETTLED
+
+
 def test_money_that_came_before_the_fine_counts_towards_it() -> None:
     case = a_case("2026-03-02", did("2026-03-03", Deed.PAID, amount=1000))
     assert under(ANNOUNCED, case).stage is Stage.SETTLED
@@ -214,6 +257,17 @@ def test_cases_from_before_the_window_stay_as_they_are_on_record() -> None:
     ]
     shut = before.model_copy(update={"acts": (*before.acts, did("2026-03-05", Deed.TAKEN_BACK))})
     assert under(ANNOUNCED, shut, case).stage is Stage.OVERTAKEN
+    undone = shut.model_copy(update={"acts": (*shut.acts, did("2026-03-06", Deed.UNDONE))})
+    assert under(ANNOUNCED, undone, a_case("2026-03-09", serial=2), as_of="2026-03-13").offence == 1
+    unserved = before.model_copy(update={"kind": SERVICE, "acts": (did("2026-03-05", Deed.TAKEN_BACK),)})
+    assert under(ANNOUNCED, unserved, case).stage is Stage.SHUT_DOWN
+
+
+def test_cases_from_after_the_window_stay_as_they_are_on_record() -> None:
+    case = a_case("2026-03-02", serial=1, business=Business.REGULAR)
+    after = a_case("2026-03-03", did("2026-03-05", Deed.FINED), serial=2, business=Business.IRREGULAR)
+    [result] = played(ANNOUNCED, case, after, until="2026-03-02", as_of="2026-03-06").cases
+    assert result.under_draft == Outcome(stage=Stage.PAYMENT, offence=2, fine=Decimal(2000))
 
 
 def test_a_shutdown_under_the_draft_overtakes_the_other_cases_and_their_fines_stay() -> None:
@@ -273,6 +327,14 @@ def test_a_dismissed_case_stays_dismissed_and_is_no_offence() -> None:
     assert under(ANNOUNCED, case, other, as_of="2026-03-11").offence == 1
 
 
+def test_a_dismissed_take_back_gives_the_number_back() -> None:
+    dismissed = Outcome(stage=Stage.DISMISSED)
+    undone = did("2026-03-09", Deed.UNDONE)
+    taken = a_case("2026-03-02", undone, kind=SERVICE, on_record=dismissed)
+    again = a_case("2026-03-10", number=taken.number, serial=2)
+    assert under(ANNOUNCED, taken, again, as_of="2026-03-16").stage is Stage.PAYMENT
+
+
 def test_an_overturned_case_leaves_nothing_of_what_the_draft_did() -> None:
     overturned = Outcome(stage=Stage.OVERTURNED)
     case = a_case("2026-03-02", did("2026-04-01", Deed.UNDONE), on_record=overturned)
@@ -328,6 +390,19 @@ def test_the_totals_are_those_of_the_cases() -> None:
     assert result.changes == dict.fromkeys(changes, 1)
 
 
+def test_an_account_that_two_cases_shut_down_counts_once() -> None:
+    shut_down = Outcome(stage=Stage.SHUT_DOWN, offence=1, fine=Decimal(1000))
+    cases = [a_case("2026-03-02", serial=serial, on_record=shut_down) for serial in (1, 2)]
+    assert played(ANNOUNCED, *cases).on_record.accounts_shut_down == 1
+
+
+def test_a_shutdown_on_another_day_is_a_change() -> None:
+    [result] = played(ANNOUNCED, a_case("2026-03-02")).cases
+    case = a_case("2026-03-02", on_record=result.under_draft)
+    assert [case.change for case in played(ANNOUNCED, case).cases] == [Change.SAME]
+    assert [case.change for case in played(a_draft(sale_pay_within=6), case).cases] == [Change.OTHERWISE]
+
+
 @pytest.mark.parametrize("kind", Kind)
 def test_a_case_is_followed_up_to_now_and_no_further(kind: Kind) -> None:
     stages = {FRAUD: Stage.PAYMENT, SALE: Stage.RECTIFICATION, SERVICE: Stage.RECTIFICATION}
@@ -352,7 +427,7 @@ OF_PEOPLE = [
     Deed.HELD,
     Deed.RESUMED,
     Deed.APPEALED,
-    Deed.UPHELD,
+    Deed.DECIDED,
 ]
 acts = st.builds(
     lambda hours, deed, amount, days: Act(

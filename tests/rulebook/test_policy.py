@@ -1,7 +1,8 @@
 """The shipped policy says what the rulebook says, and a bad policy is refused."""
 
+from collections import Counter
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rulebook import policy
-from rulebook.policy import FineSchedule, Policy, in_force, load
+from rulebook.policy import Clock, FineSchedule, Policy, faults, in_force, load
 from rulebook.vocabulary import Business, Kind
 
 ANNOUNCED = date(2017, 2, 16)
@@ -80,6 +81,10 @@ def test_no_policy_lets_a_fine_fall_with_a_further_offence_or_pass_its_ceiling(
         ("rectify_regular = 3", "rectify_regular = 3\nrectify_some = 2", r"secondary_sale\.rectify_some"),
         ("ceiling = 10000", "", r"secondary_sale\.fine\.ceiling"),
         ("days = 30", "days = 30.5", r"quarantine\.days"),
+        ("days = 30", "days = true", r"quarantine\.days"),
+        ("days = 30", 'days = "30"', r"quarantine\.days"),
+        ("serve_within = 3", "serve_within = 3000", r"service_failure\.serve_within"),
+        ("effective = 2017-02-16", "effective = 2017-02-16T00:00:00Z", "effective"),
         ("effective = 2017-02-16", 'effective = "soon"', "effective"),
         ("[clock]", "[clock", "line 5"),
     ],
@@ -88,6 +93,69 @@ def test_a_bad_policy_is_refused_and_what_is_wrong_is_named(instead_of: str, put
     assert instead_of in SHIPPED
     with pytest.raises(ValueError, match=named):
         load(SHIPPED.replace(instead_of, put, 1))
+
+
+@pytest.mark.parametrize(
+    ("instead_of", "put", "said"),
+    [
+        ("", "", []),
+        (
+            "first = 1000",
+            "first = 3000",
+            ["secondary_sale.fine: a fine must not fall with a further offence: first ≤ second ≤ ceiling"],
+        ),
+        ("pay_within = 5", "pay_within = 0", ["fraud.pay_within: must be at least 1, not 0"]),
+        (
+            "ceiling = 10000",
+            "ceiling = 100_000_000",
+            ["secondary_sale.fine.ceiling: must be at most 10000000, not 100000000"],
+        ),
+        ("first = 1000", "", ["secondary_sale.fine.first: is missing"]),
+        ("[quarantine]", "[quarantin]", ["quarantine: is missing", "quarantin: is not known"]),
+        ("[quarantine]", "[[quarantine]]", ["quarantine: must be a section"]),
+        ("days = 30", "days = 30.5", ["quarantine.days: must be a whole number, not 30.5"]),
+        ("effective = 2017-02-16", "effective = 3", ["effective: must be a day such as 2027-01-01, not 3"]),
+        (
+            "[clock]",
+            "[clock",
+            ["not readable as TOML: Expected ']' at the end of a table declaration (at line 5, column 7)"],
+        ),
+    ],
+)
+def test_every_fault_of_a_draft_is_named_with_its_key_in_words(
+    instead_of: str, put: str, said: list[str]
+) -> None:
+    assert faults(SHIPPED.replace(instead_of, put, 1)) == said
+
+
+def test_all_faults_of_a_draft_are_named_at_once() -> None:
+    draft = SHIPPED.replace("days = 30", "days = -1").replace("serve_within = 3", "serves_within = 3")
+    assert faults(draft) == [
+        "service_failure.serve_within: is missing",
+        "service_failure.serves_within: is not known",
+        "quarantine.days: must be at least 1, not -1",
+    ]
+
+
+def test_the_values_of_a_policy_are_those_of_its_file_in_their_order() -> None:
+    values = in_force(ANNOUNCED).values()
+    assert list(values)[:2] == ["effective", "clock.spread_minutes"]
+    assert (values["effective"], values["secondary_sale.fine.second"]) == (ANNOUNCED, 2000)
+
+
+@given(st.integers(1, 99_999), st.integers(1, 60))
+def test_a_case_looks_at_its_deadline_within_the_spread_after_midnight_never_before(
+    serial: int, minutes: int
+) -> None:
+    spread = Clock(spread_minutes=minutes).spread(f"SS-2026-{serial:05}")
+    assert timedelta() <= spread < timedelta(minutes=minutes)
+
+
+def test_cases_are_spread_evenly() -> None:
+    clock = in_force(ANNOUNCED).clock
+    minutes = Counter(clock.spread(f"SS-2026-{serial:05}").seconds // 60 for serial in range(10_000))
+    assert set(minutes) == set(range(10))
+    assert max(minutes.values()) < 1.2 * min(minutes.values())
 
 
 def test_nothing_was_punishable_before_the_first_policy() -> None:

@@ -28,7 +28,7 @@ async def test_an_officers_day_from_report_to_verified_rectification(world: Worl
     assert "reported" in (await enforce("rectified", number, "--statement", "已收回")).out
     assert number[3:6] in (await enforce("cases", "--awaiting", "verification")).out
     story = await enforce("case", number)
-    assert f"next: enforce verify {number} --pass" in story.out
+    assert "next: enforce verify SS-" in story.out
     assert "Rectification reported: 已收回" in story.out
 
     verified = await enforce("verify", number, "--pass")

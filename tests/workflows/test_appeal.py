@@ -236,3 +236,24 @@ async def test_money_that_comes_in_after_the_undo_is_given_back_too(world: World
     assert (await left.once(lambda told: bool(told.awaiting))).awaiting == (Awaiting.REFUND,)
     assert "1,000.00 refunded" in await left.refunded()
     assert (await left.ended()).outcome is Stage.RESTORED
+
+
+async def test_a_case_that_waits_for_its_appeal_only_can_be_dismissed(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number, kind=Kind.SERVICE_FAILURE), on="2038-03-01")
+    await case.appeal()
+    await case.signal("customer_confirmed", {"statement": "已恢复"})
+    await case.once(lambda told: "customer confirms" in told.lines[-1].text)
+    assert await case.dismiss()
+    assert (await case.ended()).outcome is Stage.DISMISSED
+    assert [appeal.upheld for appeal in world.rows(Appeal)] == [False]
+
+
+async def test_a_case_does_not_end_before_its_appeal_is_decided(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number, kind=Kind.SERVICE_FAILURE), on="2038-03-01")
+    await case.appeal()
+    await case.signal("customer_confirmed", {"statement": "已恢复"})
+    await case.once(lambda told: "customer confirms" in told.lines[-1].text)
+    assert "the case stands" in await case.decide(upheld=True)
+    assert (await case.ended()).outcome is Stage.RECTIFIED
