@@ -9,7 +9,7 @@ import typer
 from starter.cli.options import CaseId, Json
 
 if TYPE_CHECKING:
-    from starter.explain import Deed, Explained, Letter, Next
+    from starter.explain.told import Deed, Explained, Letter, Next
 
 
 def add_to(app: typer.Typer) -> None:
@@ -111,6 +111,8 @@ def _grounds(deed: "Deed") -> Iterator[str]:
 def _letter(letter: "Letter") -> str:
     from starter.cli import show
 
-    how = f", served {show.when(letter.served_at)}, {show.outside(letter.how)}" if letter.served_at else ""
+    served = "not served"
+    if letter.served_at:
+        served = f"served {show.when(letter.served_at)}, {show.outside(letter.how)}"
     limit = f", limit {letter.limit}" if letter.limit else ""
-    return f"{letter.notice_no} {letter.kind}, sha256 {letter.sha256[:16]}{how or ', not served'}{limit}"
+    return f"{letter.notice_no} {letter.kind}, sha256 {letter.sha256[:16]}, {served}{limit}"

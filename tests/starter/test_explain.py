@@ -10,7 +10,9 @@ from sqlalchemy import select
 
 from registry.models import Filing, Fine, HoldRow, Notice, Number
 from rulebook.vocabulary import Hold, Holder, Kind, NoticeKind, NumberStatus, Stage, written
-from starter.explain import SAYS, Deed, Explained, explain, rules_of
+from starter.explain import explain
+from starter.explain.rules import SAYS, rules_of
+from starter.explain.told import Deed, Explained
 from starter.settings import Refused
 from tests.starter.conftest import Enforce
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
@@ -167,7 +169,8 @@ async def test_serious_circumstances_name_both_officers_and_their_evidence(
         assert closed.rules[0] == "1.6"
         assert closed.warned is None
         grounds = {proof.what: (proof.by, proof.says) for proof in closed.evidence}
-        assert grounds["finding"] == ("李敏", "Circumstances found serious: 涉案金额特别巨大")
+        finding = "Circumstances found serious: 涉案金额特别巨大; evidence: 报案回执-2038-17"
+        assert grounds["finding"] == ("李敏", finding)
         assert grounds["evidence"] == ("李敏", "报案回执-2038-17")
         assert "张伟" in {closed.by, *(by for by, _ in grounds.values())}
     [filing, *_] = world.rows(Filing)
