@@ -211,9 +211,10 @@ class Fines:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, FineVoided):
                 return done
-            if session.scalar(select(Account.closed_by).where(Account.closed_by == order.case_no)):
-                raise Refused(f"the account was closed for good in case {order.case_no}: its fine stands")
             case = session.get_one(Case, order.case_no)
+            closed = session.scalar(select(Account.closed_by).where(Account.closed_by == order.case_no))
+            if closed and not (case.outcome and case.outcome.undone):
+                raise Refused(f"the account was closed for good in case {order.case_no}: its fine stands")
             _lock_agent(session, case)
             for fine in session.scalars(select(Fine).where(Fine.case_no == order.case_no)):
                 fine.status = FineStatus.VOID

@@ -79,8 +79,8 @@ class Undoing:
                 return done
             if case.outcome and case.outcome.undone:
                 raise Refused(f"case {case.case_no} was {case.outcome} already")
-            closed_by = session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id))
-            if order.outcome is Stage.DISMISSED and closed_by == case.case_no:
+            closed = holds.standing(session, case.agent_id, [Hold.CLOSURE], case.case_no)
+            if order.outcome is Stage.DISMISSED and closed:
                 raise Refused(
                     f"case {case.case_no} has closed the account for good, found by two officers: "
                     "only an appeal overturns it"
@@ -114,11 +114,13 @@ class Undoing:
                 return done
             case = session.get_one(Case, order.case_no)
             account = account_of(session, order.case_no)
-            placed = session.scalars(
-                select(HoldRow)
-                .where(HoldRow.case_no == order.case_no, HoldRow.step == order.of)
-                .order_by(HoldRow.id)
-            ).all()
+            own = select(HoldRow).where(HoldRow.case_no == order.case_no, HoldRow.step == order.of)
+            # Their quarantine may end at this moment: it does so before this or after it.
+            its_numbers = select(Number.number).where(
+                Number.number.in_(own.with_only_columns(HoldRow.number))
+            )
+            session.execute(its_numbers.order_by(Number.number).with_for_update()).all()
+            placed = session.scalars(own.order_by(HoldRow.id)).all()
             stood = [hold for hold in placed if hold.lifted_at is None]
             holds.lift(session, stood, order.at, case.case_no)
             lost: list[str] = []
@@ -132,9 +134,7 @@ class Undoing:
                 moved = holds.bring_numbers(session, case.agent_id, numbers)
                 returned = [n.number for n in moved if n.holder is Holder.AGENT]
                 if placed[0].kind is Hold.RECLAIM:
-                    lost = [
-                        h.number for h in placed if h.number and (h.lifted_by or "").startswith("quarant")
-                    ]
+                    lost = [h.number for h in placed if h.number and _lost_by_it_alone(session, h)]
                 if placed[0].kind is Hold.TAKE_BACK:
                     direct = tuple(Renewal(number=n.number, due=n.renewal_due) for n in moved)
                 what = _numbers(session, placed[0].kind, numbers, moved, lost)
@@ -147,6 +147,20 @@ class Undoing:
                 no_longer_direct=direct,
             )
             return audit.record(session, order.case_no, order.step, lifted)
+
+
+def _lost_by_it_alone(session: Session, hold: HoldRow) -> bool:
+    """Whether a number has left quarantine, in which no other case that stands would have put it."""
+    if not (hold.lifted_by or "").startswith("quarant"):
+        return False
+    others = (
+        select(HoldRow.id)
+        .join(Case, Case.case_no == HoldRow.case_no)
+        .where(HoldRow.kind == Hold.RECLAIM, HoldRow.number == hold.number, HoldRow.case_no != hold.case_no)
+        .where(HoldRow.lifted_by == hold.lifted_by)
+        .where(Case.outcome.is_(None) | Case.outcome.not_in([Stage.DISMISSED, Stage.OVERTURNED]))
+    )
+    return session.scalar(others.limit(1)) is None
 
 
 def _effects(session: Session, case: Case) -> tuple[Effect, ...]:
@@ -177,8 +191,9 @@ def _numbers(session: Session, kind: Hold, numbers: list[str], moved: list[Numbe
         [number] = session.scalars(select(Number).where(Number.number.in_(numbers)))
         what = f"stays frozen, by case {number.frozen_by}" if number.frozen_by else f"is {number.status}"
         return f"Number {written(number.number)} {'unfrozen' if moved else what}"
-    left = len(numbers) - len(moved) - len(lost)
-    said = [f"{len(moved)} numbers returned to their agent"] if moved or not left else []
+    returned = sum(number.holder is Holder.AGENT for number in moved)
+    left = len(numbers) - returned - len(lost)
+    said = [f"{returned} numbers returned to their agent"] if returned or not left else []
     if left:
         said.append(f"{left} numbers stay where another case has put them")
     if lost:

@@ -44,7 +44,9 @@ T = TypeVar("T", bound=Done)
 
 def lock(session: Session, case_no: str) -> None:
     """Keep the case to this transaction: always before what belongs to it, or two wait for each other."""
-    session.execute(select(Case.case_no).where(Case.case_no == case_no).with_for_update(key_share=True)).one()
+    # What the session knew of it before it waited here may be old.
+    anew = select(Case).where(Case.case_no == case_no).with_for_update(key_share=True)
+    session.execute(anew.execution_options(populate_existing=True)).scalar_one()
 
 
 def recorded(session: Session, case_no: str, step: str, result: type[T]) -> T | None:

@@ -78,12 +78,12 @@ def bring_numbers(session: Session, agent_id: str, numbers: Collection[str]) -> 
 
     A number that is free has left the agent for good.
     """
+    rows = session.scalars(
+        select(Number).where(Number.number.in_(numbers)).order_by(Number.number).with_for_update()
+    ).all()
     oldest: dict[str, dict[Hold, HoldRow]] = {}
     for hold in standing(session, agent_id, (Hold.FREEZE, Hold.TAKE_BACK, Hold.RECLAIM)):
         oldest.setdefault(hold.number or "", {}).setdefault(hold.kind, hold)
-    rows = session.scalars(
-        select(Number).where(Number.number.in_(numbers)).order_by(Number.number).with_for_update()
-    )
     moved = []
     for number in rows:
         if number.status is NumberStatus.FREE:

@@ -95,7 +95,7 @@ async def dismiss(client: Client, task_queue: str, case: Case, dismissal: Dismis
 async def served(client: Client, case: Case, message: ServedByHand) -> str:
     """Record that an officer has served a notice that could not be delivered (4.6); returns the answer."""
     ids = [case.workflow_id] if case.open else []
-    ids += [f"{kind}{case.case_no}" for kind in (SERIOUS, APPEAL, DISMISSAL)]
+    ids += [f"{kind}{case.case_no}" for kind in (SERIOUS, APPEAL, DISMISSAL, RESTITUTION)]
     for found in await asyncio.gather(*(described(client, one) for one in ids)):
         if found and found.open and Awaiting.DELIVERY in found.awaiting:
             return await act(client, found, "served", message)

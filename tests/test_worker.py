@@ -36,7 +36,7 @@ NOTICES = {
     Stage.RECTIFIED: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.CLOSING],
     Stage.SETTLED: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.PUNISHMENT, NoticeKind.CLOSING],
     Stage.SHUT_DOWN: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.PUNISHMENT, NoticeKind.SHUTDOWN],
-    Stage.DISMISSED: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.PUNISHMENT, NoticeKind.CLOSING],
+    Stage.DISMISSED: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.PUNISHMENT, NoticeKind.UNDONE],
 }
 
 

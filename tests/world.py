@@ -125,8 +125,12 @@ class CaseInTime:
     async def once(self, holds: Callable[[Story], bool]) -> Story:
         """The story as soon as this holds of it; as it then is if it doesn't come to hold."""
         for _ in range(100):
-            if holds(await self.story()):
-                break
+            try:
+                if holds(await self.story()):
+                    break
+            except RPCError as error:  # it may have been started without having done anything yet
+                if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                    raise
             await asyncio.sleep(0.05)  # signals and deliveries don't answer
         return await self.story()
 

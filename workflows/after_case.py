@@ -1,12 +1,10 @@
 """What is done on a case that has ended: a late payment (6.3), reopening the account, unfreezing (1.4)."""
 
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.accounts import Accounts, ReopenAccount
@@ -17,10 +15,9 @@ with workflow.unsafe.imports_passed_through():
         Answer,
         LatePaymentStart,
         OfficerAct,
-        RefundDue,
         RestitutionStart,
     )
-    from workflows.restitution import Restitution
+    from workflows.restitution import leave_to_officers
 
 _PATIENTLY: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=10),
@@ -49,23 +46,8 @@ class LatePayment:
             Fines.record_payment, order, summary=summary, **_PATIENTLY
         )
         if done.to_refund:
-            await self._leave_to_an_officer(start.case_no, payment.amount)
+            await leave_to_officers(RestitutionStart(case_no=start.case_no, refund=payment.amount))
         return done.balance
-
-    async def _leave_to_an_officer(self, case_no: str, amount: Decimal) -> None:
-        """The case was undone (5.2): an officer has to give the money back."""
-        restitution = f"restitution-{case_no}"
-        try:
-            await workflow.start_child_workflow(
-                Restitution.run,
-                RestitutionStart(case_no=case_no, refund=amount),
-                id=restitution,
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                static_summary=f"返还 · restitution · {case_no}",
-            )
-        except WorkflowAlreadyStartedError:
-            handle = workflow.get_external_workflow_handle(restitution)
-            await handle.signal("refund_due", RefundDue(amount=amount))
 
 
 @workflow.defn

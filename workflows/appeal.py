@@ -60,7 +60,7 @@ class Appeal(Contest):
     async def run(self, start: AppealStart) -> CaseEnded:
         """Clause 5.1, top to bottom. Raises `Refused` where no appeal is possible (any more)."""
         await self.find(start.case_no)
-        await self.file_appeal(start.appeal)
+        filed = await self.file_appeal(start.appeal)
         self._stage = Stage.APPEAL
         self._show()
         await workflow.wait_condition(lambda: bool(self._overturned or self._upheld or self._dismissed))
@@ -72,7 +72,8 @@ class Appeal(Contest):
             await self.undo_all(Stage.OVERTURNED, decision.officer, decision.reason)
             return await self.end(Stage.OVERTURNED)
         assert self._upheld
-        await self.serve(NoticeKind.APPEAL_DECISION, reason=self._upheld.reason)
+        nth = int(filed.appeal_no.rpartition("-A")[2])  # the agent is told of each
+        await self.serve(NoticeKind.APPEAL_DECISION, nth=nth, reason=self._upheld.reason)
         return await self.end(Stage.UPHELD)
 
     @workflow.update

@@ -24,7 +24,9 @@ with workflow.unsafe.imports_passed_through():
         Decide,
         Dismiss,
         PaymentReceived,
+        RestitutionStart,
     )
+    from workflows.restitution import leave_to_officers
 
 
 # Here the case only finishes what it has begun.
@@ -64,7 +66,7 @@ class Case(Limited):
         self.business = Business.REGULAR
         self._dismissal: Dismiss | None = None
         self._closure: AccountClosed | None = None
-        self._closed = False
+        self._clause_over = self._closed = False
 
     # The life of a case
 
@@ -95,6 +97,7 @@ class Case(Limited):
         except ClosedOnRecord:
             assert self._on_record
             outcome = self._on_record
+        self._clause_over = True
         if outcome is not Stage.DISMISSED and not await self._appeal_decided():
             outcome = Stage.DISMISSED
         if self._overturned:
@@ -184,7 +187,7 @@ class Case(Limited):
 
     def left(self) -> Exception | None:
         """Why the clause must be left, if it must."""
-        if self._stage.ended or self._stage in _NO_RETURN:
+        if self._clause_over or self._stage.ended or (self._stage in _NO_RETURN and not self._overturned):
             return None
         if self._on_record:
             return ClosedOnRecord()
@@ -287,6 +290,8 @@ class Case(Limited):
         )
         done = await self.ask(Fines.record_payment, order, f"Payment {payment.reference}")
         self._balance = Balance(fine=self._balance.fine, paid=max(self._balance.paid, done.balance.paid))
+        if done.to_refund:
+            await leave_to_officers(RestitutionStart(case_no=self.opened.case_no, refund=payment.amount))
         if done.line in self._lines:
             return f"reference {payment.reference} was counted already; {self._money()}"
         self._lines.append(done.line)

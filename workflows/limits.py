@@ -120,8 +120,19 @@ class Limited(Undoable):
             await self._restate()
         self._show()
         await workflow.wait_condition(
-            lambda: bool(self._upheld or self.left() or self.has_come_in() or met() or not self._stops)
+            lambda: bool(
+                self._upheld
+                or self.left()
+                or self.has_come_in()
+                or self._look_again
+                or met()
+                or not self._stops
+            )
         )
+        if self._look_again:
+            self._look_again = False
+            await self._reckon()
+            return
         if self._upheld and self._stops:
             await self.tell_decision()
         if self.left() or self.has_come_in() or met() or self._stops:

@@ -175,19 +175,13 @@ class DismissalStart(Message):
 
 
 class RestitutionStart(Message):
-    """What officers still have to do after a case was undone (5.2); `refund` in yuan."""
+    """What officers still do after a case was undone (5.2); `refund` in yuan. Signal `more_is_left`."""
 
     case_no: str
     refund: Decimal
     lost: tuple[str, ...] = ()
     filings: tuple[FilingShown, ...] = ()
     raised: tuple[Raised, ...] = ()
-
-
-class RefundDue(Message):
-    """Money came in for a case that was undone: it is given back too. Signal `refund_due`; in yuan."""
-
-    amount: Amount
 
 
 class Refunded(Message):

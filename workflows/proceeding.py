@@ -98,17 +98,22 @@ class Proceeding:
         """
         step = f"notice-{kind}" + (f"-{nth}" if nth > 1 else "")
         order = ServeNotice(**self.step(step), kind=kind, working_days=within, **told)
-        self._undelivered, self._by_hand = order, None
-        try:
-            served: NoticeServed = await self.ask(
-                Notices.serve_notice, order, f"Serve the {kind} notice", awaiting=Awaiting.DELIVERY
-            )
-        finally:
-            self._undelivered = None
+        served = await self.deliver(order, f"Serve the {kind} notice")
         self._lines.append(served.line)
         self._notices.append(
             NoticeShown(notice_no=served.notice_no, kind=kind, served_at=served.line.at, sha256=served.sha256)
         )
+        return served
+
+    async def deliver(self, order: ServeNotice, summary: str) -> NoticeServed:
+        """Have a notice served, by an officer if it can't be delivered (4.6)."""
+        self._undelivered, self._by_hand = order, None
+        try:
+            served: NoticeServed = await self.ask(
+                Notices.serve_notice, order, summary, awaiting=Awaiting.DELIVERY
+            )
+        finally:
+            self._undelivered = None
         return served
 
     async def tell_other_cases(self, *, own: bool = False) -> None:
@@ -275,7 +280,10 @@ class Proceeding:
         """Record that an officer has served the notice that could not be delivered (4.6)."""
         assert self._undelivered
         order = ServeByHand(
-            **self.step(self._undelivered.step, message.officer),
+            case_no=self._undelivered.case_no,
+            step=self._undelivered.step,
+            at=workflow.now(),
+            by=message.officer,
             method=message.method,
             on=message.on,
             proof=message.proof,

@@ -4,13 +4,13 @@ from contextlib import suppress
 from decimal import Decimal
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.cases import Cases, FindCase
+    from activities.cases import AddLine, Cases, FindCase
     from activities.filings import Filings, FilingShown, MoveFiling
     from activities.fines import Fines, Raised, RefundPayments, ReviewFine
-    from activities.notices import Notices, ServeNotice
+    from activities.notices import ServeNotice
     from activities.step import Refused
     from rulebook.money import yuan
     from rulebook.vocabulary import Awaiting, FilingStatus, NoticeKind, Stage, one_line, written
@@ -20,12 +20,31 @@ with workflow.unsafe.imports_passed_through():
         FilingReported,
         FineReviewed,
         LookAgain,
-        RefundDue,
         Refunded,
         RestitutionStart,
         Substituted,
     )
     from workflows.proceeding import Proceeding
+
+
+async def leave_to_officers(start: RestitutionStart) -> None:
+    """Begin what is left to officers after a case was undone, or add to it."""
+    restitution = f"restitution-{start.case_no}"
+    while True:
+        try:
+            await workflow.start_child_workflow(
+                Restitution.run,
+                start,
+                id=restitution,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                static_summary=f"返还 · restitution · {start.case_no}",
+            )
+        except WorkflowAlreadyStartedError:
+            with suppress(FailureError):  # it has ended in between: then it begins anew
+                await workflow.get_external_workflow_handle(restitution).signal("more_is_left", start)
+                return
+        else:
+            return
 
 
 @workflow.defn
@@ -34,7 +53,7 @@ class Restitution(Proceeding):
 
     def __init__(self) -> None:
         super().__init__()
-        self._signals["refund_due"] = (RefundDue, self._take_refund)
+        self._signals["more_is_left"] = (RestitutionStart, self._take_more)
         self._refund = Decimal(0)
         self._lost: set[str] = set()
         self._filings: dict[str, FilingShown] = {}
@@ -56,9 +75,12 @@ class Restitution(Proceeding):
         self._show()
         return CaseEnded(case_no=start.case_no, outcome=self._stage, balance=self._balance)
 
-    async def _take_refund(self, message: RefundDue) -> None:
+    async def _take_more(self, more: RestitutionStart) -> None:
         await self.is_open()
-        self._refund += message.amount
+        self._refund += more.refund
+        self._lost |= set(more.lost)
+        self._filings |= {filing.filing_no: filing for filing in more.filings}
+        self._raised |= {raised.case_no: raised for raised in more.raised}
         self._show_what_is_left()
 
     def filings(self) -> tuple[FilingShown, ...]:
@@ -76,7 +98,7 @@ class Restitution(Proceeding):
         return {what for what, is_left in left.items() if is_left}
 
     def _show_what_is_left(self) -> None:
-        self._awaiting = self._left()
+        self._awaiting = self._left() | (self._awaiting & {Awaiting.DELIVERY})
         self._show()
 
     def _key(self, what: str) -> str:
@@ -109,10 +131,13 @@ class Restitution(Proceeding):
         why = f" ({message.reason})" if message.reason else ""
         ends = Awaiting.SUBSTITUTE if self._lost == {message.number} else None
         text = f"Number {gone} {what}{why}"
-        await self.add_line(f"substitute-{message.number}", message.officer, text, ends=ends)
+        line = AddLine(**self.step(f"substitute-{message.number}", message.officer), text=text, ends=ends)
+        done = await self.do(Cases.add_line, line, text)
         self._lost.discard(message.number)
         self._show_what_is_left()
-        return self.answer(f"number {gone} {what}")
+        return self.answer(
+            done.line.text
+        )  # of two officers at once, the second one is told what the first did
 
     @substituted.validator
     def _may_be_substituted(self, message: Substituted) -> None:
@@ -157,9 +182,13 @@ class Restitution(Proceeding):
             last=set(self._raised) == {message.case_no},
             reason=message.reason,
         )
-        done = await self.do(Fines.review_fine, review, f"Review the fine of {raised.case_no}", decided=True)
-        self._raised.pop(message.case_no, None)
-        self._show_what_is_left()
+        try:
+            done = await self.do(
+                Fines.review_fine, review, f"Review the fine of {raised.case_no}", decided=True
+            )
+        finally:  # refused, it is known that there is nothing to review any more
+            self._raised.pop(message.case_no, None)
+            self._show_what_is_left()
         if done.lowered:
             await self._tell_of_lower_fine(raised, message)
         return self.answer(done.line.text)
@@ -182,4 +211,5 @@ class Restitution(Proceeding):
             because_of=self.opened.case_no,
             reason=message.reason,
         )
-        await self.ask(Notices.serve_notice, order, f"Tell of the lower fine in {raised.case_no}")
+        await self.deliver(order, f"Tell of the lower fine in {raised.case_no}")
+        self._show_what_is_left()

@@ -96,6 +96,10 @@ class SeriousCircumstances(Proceeding):
     async def _take_undone(self, message: CaseUndone) -> None:
         self._undone = True
 
+    def left(self) -> Exception | None:
+        """Once the case is undone, nothing of the finding is worth waiting for."""
+        return Refused("the case was undone") if self._undone and not self._stage.ended else None
+
     def _own(self, step: str) -> str:
         """The key of a step that a case may have to take again: a finding may come after a rejected one."""
         return f"serious-{workflow.info().run_id}-{step}"
@@ -170,5 +174,7 @@ class SeriousCircumstances(Proceeding):
         self.may_command(report)
         if self._stage is not Stage.FILING:
             raise Refused(f"there are no filings to move: the case is in stage {self._stage}")
+        if report.status in (FilingStatus.WITHDRAWING, FilingStatus.WITHDRAWN):
+            raise Refused("the case stands: its filings can't be withdrawn")
         if report.status in (FilingStatus.REFUSED, FilingStatus.WAIVED) and not one_line(report.reason):
             raise Refused(f"a filing that is {report.status} needs a reason")

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, Stage
     from workflows.messages import AppealReceived, CaseUndone, Decide, RestitutionStart
     from workflows.proceeding import Proceeding
-    from workflows.restitution import Restitution
+    from workflows.restitution import leave_to_officers
 
 
 class Undoable(Proceeding):
@@ -137,14 +137,10 @@ class Undoable(Proceeding):
         to_withdraw = tuple(f for f in filings if f.status is FilingStatus.WITHDRAWING)
         if not (refund or lost or to_withdraw or raised):
             return
-        await workflow.start_child_workflow(
-            Restitution.run,
+        await leave_to_officers(
             RestitutionStart(
                 case_no=self.opened.case_no, refund=refund, lost=lost, filings=to_withdraw, raised=raised
-            ),
-            id=f"restitution-{self.opened.case_no}",
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            static_summary=f"返还 · restitution · {self.opened.case_no}",
+            )
         )
 
     async def tell(self, workflow_id: str, name: str, message: CaseUndone | None = None) -> None:

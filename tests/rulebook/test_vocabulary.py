@@ -7,7 +7,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from rulebook.vocabulary import (
     LEGAL_MOVES,
-    AccountStatus,
     FilingStatus,
     FineStatus,
     Kind,
@@ -112,14 +111,13 @@ def test_the_fourth_digit_tells_the_operator(prefixes: str, operator: str) -> No
 
 def test_what_is_final_stays_so() -> None:
     final = {word for words, moves in LEGAL_MOVES.items() for word in words if word not in dict(moves)}
-    assert final == {
-        AccountStatus.CLOSED,
-        NumberStatus.FREE,
-        FineStatus.VOID,
+    # An account closed for good, and a filing that was acknowledged, are final unless their case is undone.
+    assert final == {NumberStatus.FREE, FineStatus.VOID, FilingStatus.WAIVED, FilingStatus.WITHDRAWN}
+    assert {status for status in FilingStatus if status.done} == {
         FilingStatus.ACKNOWLEDGED,
         FilingStatus.WAIVED,
+        FilingStatus.WITHDRAWN,
     }
-    assert {status for status in FilingStatus if status.done} == final & set(FilingStatus)
 
 
 def test_a_case_is_in_progress_until_it_has_an_outcome() -> None:
@@ -133,4 +131,6 @@ def test_a_case_is_in_progress_until_it_has_an_outcome() -> None:
         Stage.APPROVAL,
         Stage.CLOSURE,
         Stage.FILING,
+        Stage.APPEAL,
+        Stage.RESTITUTION,
     }
