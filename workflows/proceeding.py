@@ -301,6 +301,15 @@ class Proceeding:
         if self._by_hand is not None:
             raise Refused(f"notice {self._by_hand.notice_no} was served already")
 
+    @workflow.update(dynamic=True)
+    async def command(self, name: str, args: Sequence[RawValue]) -> Answer:
+        """What is no command here is refused in words, by the validator."""
+        raise Refused(name[:100])
+
+    @command.validator
+    def _is_unknown(self, name: str, args: Sequence[RawValue]) -> None:
+        raise Refused(f"{name[:100]!r} is no command for {workflow.info().workflow_type}")
+
     def answer(self, text: str) -> Answer:
         """The answer to an officer's command."""
         self._heard()
