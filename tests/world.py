@@ -124,7 +124,7 @@ class CaseInTime:
 
     async def once(self, holds: Callable[[Story], bool]) -> Story:
         """The story as soon as this holds of it; as it then is if it doesn't come to hold."""
-        for _ in range(100):
+        for _ in range(400):
             try:
                 if holds(await self.story()):
                     break
@@ -368,7 +368,7 @@ class World:
     async def found(self, query: str, expected: int = 1) -> list[str]:
         """The ids of the cases that the Web UI lists for a query, once there are as many as expected."""
         found: list[str] = []
-        for _ in range(100):
+        for _ in range(400):
             found = sorted([case.id async for case in self.client.list_workflows(query)])
             if len(found) == expected:
                 break

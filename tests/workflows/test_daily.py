@@ -97,7 +97,7 @@ async def test_the_round_is_made_each_day_half_an_hour_after_midnight_in_china(w
     try:
         midnight = shanghai("2026-01-05", "00:00")
         await daily.backfill(
-            ScheduleBackfill(midnight, midnight + timedelta(days=2), ScheduleOverlapPolicy.BUFFER_ALL)
+            ScheduleBackfill(midnight, midnight + timedelta(days=2), ScheduleOverlapPolicy.ALLOW_ALL)
         )
         rounds = await world.found("WorkflowId STARTS_WITH 'daily-round-2026-01-'", expected=2)
         assert rounds == ["daily-round-2026-01-04T16:30:00Z", "daily-round-2026-01-05T16:30:00Z"]

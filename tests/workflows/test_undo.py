@@ -64,7 +64,7 @@ WAYS = st.sampled_from(["appeal", "dismissal"])
 
 
 @settings(
-    max_examples=20,
+    max_examples=8,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -98,6 +98,9 @@ async def test_after_an_undo_everything_is_as_another_case_alone_would_have_it(
 ) -> None:
     # Of one number and kind, the second case comes after the first.
     assume((undone.kind, undone.number) != (stands.kind, stands.number) or undone.on < stands.on)
+    # Who reopens the account in the one case lifts what the other holds too: that act of an officer stands.
+    both = undone.fate == "settled and lifted" and stands.kind is FR and stands.on < undone.on + 4
+    assume(not both)
     numbers, others = (an_agent(world.on_record, 3, OPERATORS) for _ in range(2))
     one, other = Played(world, undone, numbers), Played(world, stands, numbers)
     # All but so many of the last acts in the other case come before the undo.
