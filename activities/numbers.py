@@ -47,7 +47,7 @@ class NumberTakenBack(audit.Done):
     """The number is served directly, with its next renewal; or `taken_by` names who took it first."""
 
     direct: bool
-    taken_by: str
+    taken_by: str = ""
     renewal_due: date
 
 

@@ -216,10 +216,8 @@ class Limited(Undoable):
     @workflow.update
     async def extend(self, extension: Extend) -> Answer:
         """Extend the limit that runs by working days (4.4)."""
-        update = workflow.current_update_info()
-        assert update
         order = ExtendLimit(
-            **self.step(f"extend-{update.id}", extension.officer),
+            **self.step(self.asked("extend"), extension.officer),
             notice_step=self._limit_notice,
             working_days=extension.working_days,
             reason=extension.reason,
@@ -242,10 +240,8 @@ class Limited(Undoable):
     @workflow.update
     async def hold(self, message: HoldCase) -> Answer:
         """Stop the clock of the limit that runs (4.4)."""
-        update = workflow.current_update_info()
-        assert update
         self._stops["held"] = message.reason
-        await self.add_line(f"hold-{update.id}", message.officer, f"Case held: {message.reason}")
+        await self.add_line(self.asked("hold"), message.officer, f"Case held: {message.reason}")
         return self.answer("held: the clock stands still until it is resumed")
 
     @hold.validator
@@ -260,10 +256,8 @@ class Limited(Undoable):
     @workflow.update
     async def resume(self, message: ResumeCase) -> Answer:
         """Let the clock go on, with what was left of the limit."""
-        update = workflow.current_update_info()
-        assert update
         text = "Case resumed" + (f": {message.reason}" if message.reason else "")
-        await self.add_line(f"resume-{update.id}", message.officer, text)
+        await self.add_line(self.asked("resume"), message.officer, text)
         self._stops.pop("held", None)
         return self.answer("resumed" + ("; an appeal is still pending" if self._stops else ""))
 

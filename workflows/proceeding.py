@@ -1,6 +1,7 @@
 """What every workflow about a case shares: steps done once, messages in, what people see."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
     from activities.cases import AddLine, CaseOpened, Cases, OthersOpen
-    from activities.filings import FilingShown
+    from activities.filings import Filings, FilingShown, MoveFiling
     from activities.notices import Notices, NoticeServed, ServeByHand, ServeNotice
     from activities.step import SYSTEM, Refused, Step
     from registry.audit import Done, Line
@@ -25,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import (
         AccountClosed,
         Answer,
+        FilingReported,
         Message,
         NoticeShown,
         ServedByHand,
@@ -65,6 +67,7 @@ class Proceeding:
         self._unheard = 0
         self._lines: list[Line] = []
         self._notices: list[NoticeShown] = []
+        self._filings: dict[str, FilingShown] = {}
         self._undelivered: ServeNotice | None = None
         self._by_hand: NoticeServed | None = None
         seen = workflow.info().typed_search_attributes
@@ -121,12 +124,24 @@ class Proceeding:
         asked = OthersOpen(case_no=self.opened.case_no, own=own)
         others: list[str] = await self.ask(Cases.others_open, asked, "Find the agent's other open cases")
         for other in others:
-            try:
-                await workflow.get_external_workflow_handle(other).signal(
-                    "account_closed", AccountClosed(in_case=self.opened.case_no)
-                )
-            except FailureError:
-                continue  # it has ended meanwhile
+            await self.tell(other, "account_closed", AccountClosed(in_case=self.opened.case_no))
+
+    async def tell(self, workflow_id: str, signal: str, message: Message | None = None) -> None:
+        """Send a signal to another workflow, if it goes on."""
+        other = workflow.get_external_workflow_handle(workflow_id)
+        with suppress(FailureError):  # there is none, or it has ended
+            await (other.signal(signal, message) if message else other.signal(signal))
+
+    async def move_filing(self, report: FilingReported) -> None:
+        """Put on record what became of a filing. Raises `Refused` where its status doesn't allow it."""
+        order = MoveFiling(
+            **self.step(self.asked("filing"), report.officer),
+            filing_no=report.filing_no,
+            status=report.status,
+            reason=report.reason,
+        )
+        moved = await self.do(Filings.move_filing, order, f"Filing {report.filing_no} {report.status}")
+        self._filings[report.filing_no] = moved.filing
 
     async def add_line(
         self,
@@ -136,14 +151,23 @@ class Proceeding:
         *,
         begins: Awaiting | None = None,
         ends: Awaiting | None = None,
-    ) -> None:
-        """Put a fact of the story on record; with it, something begins or ends to wait for an officer."""
-        line = AddLine(**self.step(step, by), text=text, begins=begins, ends=ends)
-        await self.do(Cases.add_line, line, text)
+    ) -> Line:
+        """Put a fact of the story on record; with it, something begins or ends to wait for an officer.
+
+        Returns the line that is on record: of two at once for one step, the first one's.
+        """
+        order = AddLine(**self.step(step, by), text=text, begins=begins, ends=ends)
+        return (await self.do(Cases.add_line, order, text)).line
 
     def step(self, step: str, by: str = SYSTEM) -> dict[str, Any]:
         """What every step is told: the case, its own name, the time, and who does it."""
         return {"case_no": self.opened.case_no, "step": step, "at": workflow.now(), "by": by}
+
+    @staticmethod
+    def asked(step: str) -> str:
+        """The key of a step that a command asks for, or else how the workflow was started: once for each."""
+        update = workflow.current_update_info()
+        return f"{step}-{update.id if update else workflow.info().run_id}"
 
     async def do(self, step: Callable[[Any, S], D], order: S, summary: str, *, decided: bool = False) -> D:
         """Do a step on record, and add its line to the story. Raises `Refused`.
@@ -183,11 +207,12 @@ class Proceeding:
                 lambda: self._is_done(doing) or self.left() is not None or self._by_hand is not None
             )
             self._awaiting.discard(awaiting)
-            if self._by_hand is not None or (not self._is_done(doing) and self.left()):
+            if self._by_hand is not None:
                 doing.cancel()
-                if self._by_hand is None and (why := self.left()):
-                    raise why
                 return self._by_hand
+            if not self._is_done(doing) and (why := self.left()):
+                doing.cancel()
+                raise why
         try:
             return await doing
         except ActivityError as error:
@@ -317,10 +342,6 @@ class Proceeding:
 
     # What people see
 
-    def filings(self) -> tuple[FilingShown, ...]:
-        """The filings, where there are any (1.6)."""
-        return ()
-
     @workflow.query
     def story(self) -> Story:
         """All that can be said of the case."""
@@ -340,7 +361,7 @@ class Proceeding:
             offence=self._offence,
             balance=self._balance,
             notices=tuple(self._notices),
-            filings=self.filings(),
+            filings=tuple(self._filings.values()),
             lines=tuple(self._lines),
         )
 

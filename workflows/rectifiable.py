@@ -60,12 +60,10 @@ class Rectifiable(Case):
     async def verify(self, finding: Verify) -> Answer:
         """Record what an officer found when checking the rectification (2.2)."""
         self._verifying, looked_at = True, self._rectifications
-        update = workflow.current_update_info()
-        assert update
         passed = "passed" if finding.passed else "failed"
         text = f"Verification {passed}" + (f": {finding.reason}" if finding.reason else "")
         ends = Awaiting.VERIFICATION
-        await self.add_line(f"verify-{update.id}", finding.officer, text, ends=ends)
+        await self.add_line(self.asked("verify"), finding.officer, text, ends=ends)
         self._verifying, self._verified = False, self._verified or finding.passed
         if looked_at == self._rectifications:
             self._awaiting.discard(Awaiting.VERIFICATION)

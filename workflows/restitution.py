@@ -7,8 +7,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.cases import AddLine, Cases, FindCase
-    from activities.filings import Filings, FilingShown, MoveFiling
+    from activities.cases import Cases, FindCase
     from activities.fines import Fines, Raised, RefundPayments, ReviewFine
     from activities.notices import ServeNotice
     from activities.step import Refused
@@ -56,7 +55,6 @@ class Restitution(Proceeding):
         self._signals["more_is_left"] = (RestitutionStart, self._take_more)
         self._refund = Decimal(0)
         self._lost: set[str] = set()
-        self._filings: dict[str, FilingShown] = {}
         self._raised: dict[str, Raised] = {}
 
     @workflow.run
@@ -64,12 +62,9 @@ class Restitution(Proceeding):
         """Wait for the officers who do what is left."""
         found = await self.ask(Cases.find_any_case, FindCase(case_no=start.case_no), "Find the case")
         self.kind = found.kind
-        self._refund, self._lost = start.refund, set(start.lost)
-        self._filings = {filing.filing_no: filing for filing in start.filings}
-        self._raised = {raised.case_no: raised for raised in start.raised}
         self._stage = Stage.RESTITUTION
         self._opened = found.opened
-        self._show_what_is_left()
+        self._add(start)
         await workflow.wait_condition(lambda: not self._left() and workflow.all_handlers_finished())
         self._stage = Stage.RESTORED
         self._show()
@@ -77,15 +72,14 @@ class Restitution(Proceeding):
 
     async def _take_more(self, more: RestitutionStart) -> None:
         await self.is_open()
+        self._add(more)
+
+    def _add(self, more: RestitutionStart) -> None:
         self._refund += more.refund
         self._lost |= set(more.lost)
         self._filings |= {filing.filing_no: filing for filing in more.filings}
         self._raised |= {raised.case_no: raised for raised in more.raised}
         self._show_what_is_left()
-
-    def filings(self) -> tuple[FilingShown, ...]:
-        """The filings that have to be taken back."""
-        return tuple(self._filings.values())
 
     def _left(self) -> set[Awaiting]:
         filed = any(not filing.status.done for filing in self._filings.values())
@@ -101,15 +95,12 @@ class Restitution(Proceeding):
         self._awaiting = self._left() | (self._awaiting & {Awaiting.DELIVERY})
         self._show()
 
-    def _key(self, what: str) -> str:
-        update = workflow.current_update_info()
-        assert update
-        return f"{what}-{update.id}"
-
     @workflow.update
     async def refunded(self, message: Refunded) -> Answer:
         """Record that what was paid was given back."""
-        order = RefundPayments(**self.step(self._key("refund"), message.officer), reference=message.reference)
+        order = RefundPayments(
+            **self.step(self.asked("refund"), message.officer), reference=message.reference
+        )
         due, self._refund = self._refund, Decimal(0)
         try:
             done = await self.do(Fines.refund_payments, order, f"Refunded {yuan(due)}")
@@ -131,13 +122,10 @@ class Restitution(Proceeding):
         why = f" ({message.reason})" if message.reason else ""
         ends = Awaiting.SUBSTITUTE if self._lost == {message.number} else None
         text = f"Number {gone} {what}{why}"
-        line = AddLine(**self.step(f"substitute-{message.number}", message.officer), text=text, ends=ends)
-        done = await self.do(Cases.add_line, line, text)
+        line = await self.add_line(f"substitute-{message.number}", message.officer, text, ends=ends)
         self._lost.discard(message.number)
         self._show_what_is_left()
-        return self.answer(
-            done.line.text
-        )  # of two officers at once, the second one is told what the first did
+        return self.answer(line.text)
 
     @substituted.validator
     def _may_be_substituted(self, message: Substituted) -> None:
@@ -150,14 +138,7 @@ class Restitution(Proceeding):
     @workflow.update
     async def filing(self, report: FilingReported) -> Answer:
         """Say what became of the withdrawal of a filing."""
-        order = MoveFiling(
-            **self.step(self._key("filing"), report.officer),
-            filing_no=report.filing_no,
-            status=report.status,
-            reason=report.reason,
-        )
-        moved = await self.do(Filings.move_filing, order, f"Filing {report.filing_no} {report.status}")
-        self._filings[report.filing_no] = moved.filing
+        await self.move_filing(report)
         self._show_what_is_left()
         return self.answer(f"filing {report.filing_no} is {report.status}")
 
@@ -200,9 +181,7 @@ class Restitution(Proceeding):
             raise Refused(f"no fine of case {message.case_no} is to be reviewed")
 
     async def _tell_of_lower_fine(self, raised: Raised, message: FineReviewed) -> None:
-        handle = workflow.get_external_workflow_handle(raised.workflow_id)
-        with suppress(FailureError):  # the case has ended
-            await handle.signal("fine_reviewed", LookAgain())
+        await self.tell(raised.workflow_id, "fine_reviewed", LookAgain())
         order = ServeNotice(
             case_no=raised.case_no,
             step=f"notice-{NoticeKind.FINE_LOWERED}-{self.opened.case_no}",

@@ -9,7 +9,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.accounts import Accounts, CloseAccount
     from activities.cases import Cases, FindCase
-    from activities.filings import Filings, FilingShown, MoveFiling, PrepareFilings
+    from activities.filings import Filings, PrepareFilings
     from activities.numbers import Numbers, ReclaimNumbers
     from activities.step import Refused, Serious
     from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, Stage, one_line
@@ -37,7 +37,6 @@ class SeriousCircumstances(Proceeding):
         self._serious: Serious | None = None
         self._rejected = self._deciding = self._undone = False
         self._signals["case_undone"] = (CaseUndone, self._take_undone)
-        self._filings: dict[str, FilingShown] = {}
 
     @workflow.run
     async def run(self, proposed: SeriousProposed) -> SeriousEnded:
@@ -104,10 +103,6 @@ class SeriousCircumstances(Proceeding):
         """The key of a step that a case may have to take again: a finding may come after a rejected one."""
         return f"serious-{workflow.info().run_id}-{step}"
 
-    def filings(self) -> tuple[FilingShown, ...]:
-        """The filings, once they are prepared."""
-        return tuple(self._filings.values())
-
     @workflow.update
     async def approve(self, approval: Approve) -> Answer:
         """Approve the finding: the account is closed for good, its qualification cancelled."""
@@ -156,16 +151,7 @@ class SeriousCircumstances(Proceeding):
     @workflow.update
     async def filing(self, report: FilingReported) -> Answer:
         """Say what became of a filing; one that was refused comes back to be submitted again."""
-        update = workflow.current_update_info()
-        assert update
-        order = MoveFiling(
-            **self.step(f"filing-{update.id}", report.officer),
-            filing_no=report.filing_no,
-            status=report.status,
-            reason=report.reason,
-        )
-        moved = await self.do(Filings.move_filing, order, f"Filing {report.filing_no} {report.status}")
-        self._filings[report.filing_no] = moved.filing
+        await self.move_filing(report)
         left = sum(not filing.status.done for filing in self._filings.values())
         return self.answer(f"filing {report.filing_no} is {report.status}; {left} left to do")
 

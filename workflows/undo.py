@@ -1,9 +1,6 @@
 """Rulebook 5.2: a case that did not stand is undone, newest effect first, each once."""
 
-from decimal import Decimal
-
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.appeals import AppealFiled, Appeals, DecideAppeal, FileAppeal
@@ -38,9 +35,8 @@ class Undoable(Proceeding):
 
     async def file_appeal(self, message: AppealReceived) -> AppealFiled:
         """Put the agent's appeal on record. Raises `Refused`."""
-        update = workflow.current_update_info()
         order = FileAppeal(
-            **self.step(f"appeal-{update.id if update else workflow.info().run_id}", message.by),
+            **self.step(self.asked("appeal"), message.by),
             statement=message.statement,
             evidence=message.evidence,
         )
@@ -57,10 +53,8 @@ class Undoable(Proceeding):
 
     async def decide_appeal(self, decision: Decide) -> None:
         """Decide the appeal that is pending. Raises `Refused` for an officer who had a part in the case."""
-        update = workflow.current_update_info()
-        assert update
         order = DecideAppeal(
-            **self.step(f"decide-{update.id}", decision.officer),
+            **self.step(self.asked("decide"), decision.officer),
             upheld=decision.upheld,
             reasons=decision.reason,
         )
@@ -121,32 +115,16 @@ class Undoable(Proceeding):
         for renewal in direct:
             await self.tell(f"renewal-{renewal.number}-{renewal.due}", "returned")
 
-        await self._leave_to_officers(found.refund, tuple(lost), filings, raised)
+        left = RestitutionStart(
+            case_no=self.opened.case_no,
+            refund=found.refund,
+            lost=tuple(lost),
+            filings=tuple(f for f in filings if f.status is FilingStatus.WITHDRAWING),
+            raised=raised,
+        )
+        # What the rules can't do by themselves waits for officers, in a workflow of its own.
+        if left.refund or left.lost or left.filings or left.raised:
+            await leave_to_officers(left)
         await self.serve(NoticeKind.UNDONE, outcome=outcome, reason=reason, lost=tuple(lost))
         if served_again:
             await self.serve(NoticeKind.UNDONE_CUSTOMER, outcome=outcome)
-
-    async def _leave_to_officers(
-        self,
-        refund: Decimal,
-        lost: tuple[str, ...],
-        filings: tuple[FilingShown, ...],
-        raised: tuple[Raised, ...],
-    ) -> None:
-        """What the rules can't do by themselves waits for officers, in a workflow of its own."""
-        to_withdraw = tuple(f for f in filings if f.status is FilingStatus.WITHDRAWING)
-        if not (refund or lost or to_withdraw or raised):
-            return
-        await leave_to_officers(
-            RestitutionStart(
-                case_no=self.opened.case_no, refund=refund, lost=lost, filings=to_withdraw, raised=raised
-            )
-        )
-
-    async def tell(self, workflow_id: str, name: str, message: CaseUndone | None = None) -> None:
-        """Send a signal to what goes on beside the case, if anything does."""
-        told = workflow.get_external_workflow_handle(workflow_id)
-        try:
-            await (told.signal(name, message) if message else told.signal(name))
-        except FailureError:
-            return  # there is none, or it has ended

@@ -535,7 +535,7 @@ async def test_the_story_is_drawn_with_its_grounds_and_the_rules_that_it_names(
 # Every step has its clause
 
 _SOURCES = [*Path("workflows").glob("*.py"), *Path("activities").glob("*.py")]
-_STEP = re.compile(r"""\b(step|add_line|_own|_key|record)(?:\(\s*|=| = |\([^"\n]+, )f?"([^"]+)\"""")
+_STEP = re.compile(r"""\b(step|add_line|_own|asked|record)(?:\(\s*|=| = |\([^"\n]+, )f?"([^"]+)\"""")
 _KNOWN = {
     "{kind}": "punishment",
     "{NoticeKind.FINE_LOWERED}": "fine-lowered",
@@ -550,7 +550,7 @@ def _steps_of_the_program() -> set[str]:
     for source in _SOURCES:
         for how, written_so in _STEP.findall(source.read_text("utf-8")):
             step = re.sub(r"\{[^}]*\}", lambda varying: _KNOWN.get(varying.group(), "1"), written_so)
-            found.add({"_own": f"serious-1-{step}", "_key": f"{step}-1"}.get(how, step))
+            found.add({"_own": f"serious-1-{step}", "asked": f"{step}-1"}.get(how, step))
     return found
 
 
