@@ -43,16 +43,30 @@ def mail(sender: str, recipient: str, subject: str, at: datetime, identity: str,
     return message.as_bytes()
 
 
+class Letter(BaseModel):
+    """A letter ready to leave: its number, whom it goes to, and its very bytes (RFC 5322).
+
+    `to` are mail addresses with ", " between them; `phone` is empty where none is registered.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    to: str
+    phone: str = ""
+    content: bytes
+
+
 class Channel(Protocol):
     """Something that can deliver a letter.
 
     `deliver` may be called again with the same letter, after a crash: the receiver must be able to see that
-    it is the same, by `notice_no`. It returns a receipt in words, or raises, and is then tried again, unless
-    what it raises is `Undeliverable`.
+    it is the same, by its name or its Message-ID. It returns a receipt in words, or raises, and is then tried
+    again, unless what it raises is `Undeliverable`.
     """
 
-    def deliver(self, notice_no: str, recipient: str, letter: bytes) -> str:
-        """Hand the letter (RFC 5322) over; returns the receipt."""
+    def deliver(self, letter: Letter) -> str:
+        """Hand the letter over; returns the receipt, in one line."""
         ...
 
 
@@ -62,13 +76,13 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def deliver(self, notice_no: str, recipient: str, letter: bytes) -> str:
+    def deliver(self, letter: Letter) -> str:
         """Write the letter under its number; a second delivery replaces the first; no half file is seen."""
-        if not recipient.strip():
+        if not letter.to.strip():
             raise Undeliverable("there is no address to deliver it to")
         self._folder.mkdir(parents=True, exist_ok=True)
-        target = self._folder / f"{notice_no}.eml"
+        target = self._folder / f"{letter.name}.eml"
         draft = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
-        draft.write_bytes(letter)
+        draft.write_bytes(letter.content)
         draft.replace(target)
         return f"outbox: {target.name}"

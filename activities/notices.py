@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
-from activities.channels import Channel, Undeliverable, mail
+from activities.channels import Channel, Letter, Undeliverable, mail
 from activities.fines import balance
 from activities.step import Refused, Serious, Step, the_case
 from registry import audit, waits
@@ -190,10 +190,13 @@ class Notices:
             if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
                 return done
             notice = self._draft(session, order, at)
-            notice_no, recipient, content = notice.notice_no, notice.recipient, notice.content
+            notice_no = notice.notice_no
+            letter = Letter(
+                name=notice_no, to=notice.recipient, phone=self._phone(session, order), content=notice.content
+            )
 
         try:
-            receipt = self._channel.deliver(notice_no, recipient, content)
+            receipt = self._channel.deliver(letter)
         except Undeliverable as why:
             self._undeliverable(order, notice_no, why.message)
             raise
@@ -352,6 +355,9 @@ class Notices:
         notice.sha256 = hashlib.sha256(notice.content).hexdigest()
         session.add(notice)
         return notice
+
+    def _phone(self, session: Session, order: ServeNotice) -> str:
+        return "" if order.kind.to_customer else session.get_one(Case, order.case_no).agent.phone
 
     def _letter(
         self, session: Session, case: Case, notice: Notice, order: ServeNotice, limit: Deadline | None

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from sqlalchemy import or_, update
 from temporalio import activity
 
-from activities.channels import Addresses, Channel, mail
+from activities.channels import Addresses, Channel, Letter, mail
 from activities.notices import letters
 from activities.numbers import AsOf
 from registry import waits
@@ -91,7 +91,8 @@ class Waits:
             at=at,
         )
         name, subject = f"{what}-{today}", f"{text.splitlines()[0]} {today}"
-        self._channel.deliver(name, to, mail(self._addresses.sender, to, subject, at, name, text))
+        content = mail(self._addresses.sender, to, subject, at, name, text)
+        self._channel.deliver(Letter(name=name, to=to, content=content))
 
     def _record(self, today: date, late: list[Waiting], later: list[Waiting]) -> None:
         raised = (

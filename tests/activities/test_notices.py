@@ -16,7 +16,7 @@ from sqlalchemy import select
 from temporalio.testing import ActivityEnvironment
 
 from activities.cases import Cases, JoinReport
-from activities.channels import Channel, Outbox
+from activities.channels import Channel, Letter, Outbox
 from activities.notices import (
     DeadlineReckoned,
     ExtendLimit,
@@ -51,12 +51,12 @@ class Breaks:
         self.outbox, self.times, self.delivers = outbox, times, delivers
         self.delivered: list[bytes] = []
 
-    def deliver(self, notice_no: str, recipient: str, letter: bytes) -> str:
+    def deliver(self, letter: Letter) -> str:
         self.times -= 1
         if self.times >= 0 and not self.delivers:
             raise ConnectionError
-        receipt = self.outbox.deliver(notice_no, recipient, letter)
-        self.delivered.append(letter)
+        receipt = self.outbox.deliver(letter)
+        self.delivered.append(letter.content)
         if self.times >= 0:
             raise ConnectionError
         return receipt

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from activities.channels import Channel, Outbox
+from activities.channels import Channel, Letter, Outbox
 from activities.numbers import AsOf
 from activities.waits import Waits
 from registry import waits
@@ -30,9 +30,9 @@ class Counted:
     breaks_after: int = 99
     delivered: list[str] = field(default_factory=list)
 
-    def deliver(self, notice_no: str, recipient: str, letter: bytes) -> str:
-        receipt = self.outbox.deliver(notice_no, recipient, letter)
-        self.delivered.append(notice_no)
+    def deliver(self, letter: Letter) -> str:
+        receipt = self.outbox.deliver(letter)
+        self.delivered.append(letter.name)
         if len(self.delivered) == self.breaks_after:
             raise ConnectionError
         return receipt
