@@ -15,6 +15,7 @@ from activities.cases import Cases
 from activities.channels import Addresses, Channel
 from activities.filings import Filings
 from activities.fines import Fines
+from activities.limits import Limits
 from activities.notices import Notices
 from activities.numbers import Numbers
 from activities.undoing import Undoing
@@ -66,6 +67,7 @@ async def serving(
     cases, fines = Cases(on_record), Fines(on_record)
     accounts, numbers = Accounts(on_record), Numbers(on_record)
     notices, filings = Notices(on_record, channel, addresses.sender), Filings(on_record)
+    limits = Limits(on_record)
     calendars = Calendars(on_record)
     appeals, undoing = Appeals(on_record), Undoing(on_record)
     waits = Waits(on_record, channel, addresses)
@@ -83,11 +85,12 @@ async def serving(
                 cases.add_line,
                 cases.close_case,
                 notices.serve_notice,
-                notices.reckon_deadline,
-                notices.extend_limit,
+                limits.reckon_deadline,
+                limits.extend_limit,
                 notices.serve_by_hand,
-                notices.stop_clock,
-                notices.restart_clock,
+                notices.bounce_notice,
+                limits.stop_clock,
+                limits.restart_clock,
                 fines.impose_fine,
                 fines.record_payment,
                 fines.void_fine,

@@ -31,15 +31,32 @@ class Addresses(BaseModel):
     supervisor: str
 
 
-def mail(sender: str, recipient: str, subject: str, at: datetime, identity: str, text: str) -> bytes:
-    """A letter as a mail in plain text (RFC 5322); a mailbox takes two of one identity for the same."""
-    message = EmailMessage(policy=SMTP.clone(cte_type="8bit", max_line_length=998))
+def mail(
+    sender: str,
+    recipient: str,
+    subject: str,
+    at: datetime,
+    identity: str,
+    text: str,
+    *,
+    html: str = "",
+    pdf: tuple[str, bytes] | None = None,
+) -> bytes:
+    """A letter as a mail (RFC 5322, 7 bit) in plain text, and in HTML and as an attached PDF where given.
+
+    A mailbox takes two of one identity for the same.
+    """
+    message = EmailMessage(policy=SMTP)
     message["From"] = sender
     message["To"] = one_line(recipient)
     message["Subject"] = one_line(subject)
     message["Date"] = at
     message["Message-ID"] = f"<{identity}@{sender.partition('@')[2] or 'localhost'}>"
-    message.set_content(text, charset="utf-8")
+    message.set_content(text, charset="utf-8", cte="base64")
+    if html:
+        message.add_alternative(html, subtype="html", charset="utf-8", cte="base64")
+    if pdf:
+        message.add_attachment(pdf[1], maintype="application", subtype="pdf", filename=pdf[0])
     return message.as_bytes()
 
 

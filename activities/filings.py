@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.fines import balance
-from activities.notices import letters
+from activities.letters import environment
 from activities.step import Refused, Serious, Step, standing_case
 from registry import audit, waits
 from registry.models import Agent, Case, Filing, Fine, Notice, Number, ReportRow
@@ -76,7 +76,7 @@ class Filings:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._documents = letters()
+        self._documents = environment()
 
     @activity.defn
     def prepare_filings(self, order: PrepareFilings) -> FilingsPrepared:

@@ -195,11 +195,14 @@ class Numbers:
         """Free the numbers whose quarantine has ended by that day (5.3); returns how many."""
         today = order.at.astimezone(SHANGHAI).date()
         with self._sessions.begin() as session:
+            resting = (Number.status == NumberStatus.QUARANTINED) & (Number.quarantined_until < today)
+            # Their cases first: what undoes a case has it, and waits for its numbers.
+            cases = select(Number.reclaimed_by).where(resting).distinct().order_by(Number.reclaimed_by)
+            for case_no in session.scalars(cases).all():
+                if case_no:
+                    audit.lock(session, case_no)
             rested = session.scalars(
-                select(Number)
-                .where(Number.status == NumberStatus.QUARANTINED, Number.quarantined_until < today)
-                .order_by(Number.number)
-                .with_for_update()
+                select(Number).where(resting).order_by(Number.number).with_for_update()
             ).all()
             for number in rested:
                 number.status, number.holder = NumberStatus.FREE, Holder.NOBODY
@@ -231,17 +234,21 @@ class Numbers:
     def renew_number(self, order: RenewNumber) -> audit.Done:
         """Put a renewal on record. Raises `Refused` for a number that isn't in direct service."""
         with self._sessions.begin() as session:
+            # The case before its number, as everywhere, or two wait for each other.
+            taken_by = session.scalar(select(Number.reclaimed_by).where(Number.number == order.number))
+            if taken_by:
+                audit.lock(session, taken_by)
             number = session.get(Number, order.number, with_for_update=True)
             direct = number and number.holder is Holder.PLATFORM and number.status in _IN_USE
-            if number is None or number.reclaimed_by is None or not direct:
+            if number is None or taken_by is None or number.reclaimed_by != taken_by or not direct:
                 raise Refused(f"number {written(order.number)} is not in direct service")
             step = f"renewal-{order.number}-{order.due}"
-            if done := audit.recorded(session, number.reclaimed_by, step, audit.Done):
+            if done := audit.recorded(session, taken_by, step, audit.Done):
                 return done
             number.renewal_due = order.until
             text = f"Number {written(order.number)} renewed, next renewal {order.until}"
             done = audit.Done(line=audit.line(order.at, order.by, text))
-            return audit.record(session, number.reclaimed_by, step, done)
+            return audit.record(session, taken_by, step, done)
 
 
 def _number_of(session: Session, case_no: str) -> Number:

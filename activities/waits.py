@@ -6,7 +6,7 @@ from sqlalchemy import or_, update
 from temporalio import activity
 
 from activities.channels import Addresses, Channel, Letter, mail
-from activities.notices import letters
+from activities.letters import environment
 from activities.numbers import AsOf
 from registry import waits
 from registry.calendar import calendar
@@ -52,7 +52,7 @@ class Waits:
         self._sessions = sessions
         self._channel = channel
         self._addresses = addresses
-        self._mails = letters()
+        self._mails = environment()
 
     @activity.defn
     def raise_waits(self, order: AsOf) -> int:

@@ -3,13 +3,21 @@
 Every step of a case has a business key, (case, step), unique in the audit trail. An activity asks
 `recorded` first and, when the step is new, ends its transaction with `record`: the effect, the line and
 the answer come into being together. Run twice, it returns what the first run returned.
+
+The lines of a case are a chain: each has a serial number and the hash of what it says and of the line before
+it, so that a line that is altered, moved or taken out shows (registry/proof.py). The lines that belong to no
+case are one chain of their own.
 """
 
-from datetime import datetime
-from typing import Self, TypeVar
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import select
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from registry.models import AuditLine, Case
@@ -64,18 +72,82 @@ def recorded(session: Session, case_no: str, step: str, result: type[T]) -> T | 
 
 def record(session: Session, case_no: str | None, step: str, result: T) -> T:
     """Add the line of a step and its answer to the audit trail, and give the answer back."""
-    session.add(
-        AuditLine(
-            case_no=case_no,
-            step=step,
-            at=result.line.at,
-            actor=result.line.by,
-            text=result.line.text,
-            result=result.model_dump(mode="json"),
-        )
-    )
+    serial, recorded_at, before = _next(session, case_no)
+    at, answer = result.line.at, result.model_dump(mode="json")
+    says = {
+        "case_no": case_no,
+        "serial": serial,
+        "step": step,
+        "at": _instant(at),
+        "actor": result.line.by,
+        "text": result.line.text,
+        "result": answer,
+        "recorded_at": _instant(recorded_at),
+    }
+    session.add(AuditLine(**says | {"at": at, "recorded_at": recorded_at}, hash=hashed(says, before)))
     session.flush()
     return result
+
+
+def hashed(says: Mapping[str, Any], before: str) -> str:
+    """The hash of a line: of what it says, instants as in `UTC_INSTANT`, and of the hash before it."""
+    return hashlib.sha256(canonical({**says, "previous": before}).encode()).hexdigest()
+
+
+UTC_INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
+"""How an instant of UTC is written in what is hashed, as PostgreSQL's `to_char` takes it."""
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def canonical(value: Any) -> str:
+    """Data as JSON in the one form that is hashed: keys sorted, no spaces, numbers as PostgreSQL has them."""
+    match value:
+        case dict():
+            return "{" + ",".join(f"{canonical(k)}:{canonical(v)}" for k, v in sorted(value.items())) + "}"
+        case list():
+            return "[" + ",".join(map(canonical, value)) + "]"
+        case float():
+            return canonical(Decimal(repr(value)))
+        case Decimal():
+            return format(value or abs(value), "f")
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+_counted = (
+    update(Case)
+    .where(Case.case_no == bindparam("of_case"))
+    .values(lines=Case.lines + 1)
+    .returning(
+        Case.lines,
+        func.clock_timestamp(),
+        select(AuditLine.hash)
+        .where(AuditLine.case_no == Case.case_no, AuditLine.serial == Case.lines - 1)
+        .correlate(Case)
+        .scalar_subquery(),
+    )
+    .execution_options(synchronize_session=False)
+)
+_CASELESS = 401  # the key of an advisory lock
+
+
+def _next(session: Session, case_no: str | None) -> tuple[int, datetime, str]:
+    """The next serial number of a chain, which is kept to this transaction; the time; the hash before it."""
+    if case_no is None:
+        session.execute(select(func.pg_advisory_xact_lock(_CASELESS)))
+        counted = select(func.coalesce(func.max(AuditLine.serial), 0) + 1, func.clock_timestamp())
+        serial, now = session.execute(counted.where(AuditLine.case_no.is_(None))).one()
+        before = None
+    else:
+        serial, now, before = session.execute(_counted, {"of_case": case_no}).one()
+    if before is None and serial > 1:
+        # If the update had to wait for the case, its subquery did not see the line that came meanwhile.
+        lines = select(AuditLine.hash).where(AuditLine.case_no == case_no).order_by(AuditLine.serial.desc())
+        before = session.scalar(lines.limit(1))
+    return serial, now, before or ""
 
 
 def line(at: datetime, by: str, text: str) -> Line:
@@ -86,5 +158,5 @@ def line(at: datetime, by: str, text: str) -> Line:
 def trail(session: Session, case_no: str, steps: str = "%") -> list[Line]:
     """The story of a case, oldest first; of the steps that match, or the whole of it."""
     lines = select(AuditLine).where(AuditLine.case_no == case_no, AuditLine.step.like(steps))
-    rows = session.scalars(lines.order_by(AuditLine.id))
+    rows = session.scalars(lines.order_by(AuditLine.serial))
     return [Line.of(row) for row in rows]

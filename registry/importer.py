@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import date, datetime
 from typing import Annotated, NamedTuple
 
@@ -21,7 +22,26 @@ from registry.models import Account, Agent, Number
 from rulebook.vocabulary import FilingKind, Holder, Number400, OneLine, one_line, operator_of, plain_number
 
 # As HTML's <input type=email> has it (WHATWG): nothing that a mail header could trip over.
-_ADDRESS = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_LONGEST = 254  # characters of an address (RFC 5321, with its erratum 1690)
+_MOST = 5  # addresses of one agent or customer
+
+
+def _addresses(cell: str) -> str:
+    """Mail addresses with ", " between them, each once; the file may part them by semicolons, too."""
+    kept: dict[str, str] = {}
+    for part in re.split("[,;，；]", cell):
+        address = part.strip()
+        if address and (len(address) > _LONGEST or not _ADDRESS.fullmatch(address)):
+            raise ValueError(f"is no mail address: {one_line(address)[:80]}")
+        if address:
+            kept.setdefault(address.lower(), address)
+    if not 1 <= len(kept) <= _MOST:
+        raise ValueError(f"has to hold 1 to {_MOST} mail addresses")
+    return ", ".join(kept.values())
+
+
+Addresses = Annotated[str, AfterValidator(_addresses)]
 
 
 def _iso(cell: object) -> object:
@@ -40,7 +60,8 @@ def _no_authority(name: str) -> str:
 class Row(BaseModel):
     """One line of the file: a number with its customer, and the agent who sold it.
 
-    An empty operator is the one on record, else it is told by the number's prefix.
+    An empty operator is the one on record, else it is told by the number's prefix. Agent and customer may
+    have several mail addresses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,11 +69,11 @@ class Row(BaseModel):
     agent_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
     agent_name: OneLine
     contact: OneLine
-    email: Annotated[str, StringConstraints(pattern=_ADDRESS, max_length=254)]
+    email: Addresses
     phone: Annotated[str, StringConstraints(pattern=r"^[0-9+() -]{5,30}$")]
     number: Number400
     customer: OneLine
-    customer_email: Annotated[str, StringConstraints(pattern=_ADDRESS, max_length=254)]
+    customer_email: Addresses
     certificate: OneLine
     operator: Annotated[str, AfterValidator(_no_authority), StringConstraints(max_length=40)]
     renewal_due: Annotated[date, BeforeValidator(_iso)]

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Date,
     DateTime,
@@ -38,6 +39,7 @@ from rulebook.vocabulary import (
     FineStatus,
     Hold,
     Holder,
+    IncomingStatus,
     Kind,
     NoticeKind,
     NumberStatus,
@@ -154,12 +156,17 @@ case_numbers = Sequence("case_numbers", metadata=Base.metadata)
 
 
 class Case(Base):
-    """One violation under treatment: at most one open for a number and kind."""
+    """One violation under treatment: at most one open for a number and kind.
+
+    `lines` is how many lines its part of the audit trail has: none can be missing at the end unseen. It is
+    counted in the database (registry/audit.py).
+    """
 
     __tablename__ = "cases"
     __table_args__ = (
         Index("uq_cases_open", "number", "kind", unique=True, postgresql_where=text("closed_at is null")),
         CheckConstraint("(closed_at is null) = (outcome is null)", name="closed_with_an_outcome"),
+        CheckConstraint("lines >= 0", name="lines"),
         Index("ix_cases_agent_id", "agent_id"),
     )
 
@@ -174,6 +181,7 @@ class Case(Base):
     opened_by: Mapped[str]
     outcome: Mapped[Stage | None] = mapped_column(_words(Stage))
     closed_at: Mapped[datetime | None]
+    lines: Mapped[int] = mapped_column(server_default=text("0"))
 
     agent: Mapped[Agent] = relationship()
 
@@ -270,12 +278,59 @@ class ReportRow(Base):
     case_no: Mapped[str | None] = mapped_column(ForeignKey("cases.case_no"))
 
 
+class Incoming(Base):
+    """A violation report as it came in, by whatever way: the inbox of the monitor.
+
+    Whoever may write to the registry inserts `source`, `report_id` and `payload`, and the rest follows. The
+    payload is kept as it came; a report that can't be taken bears the `reason`. Handed to its case, it is on
+    record as a report too (`ReportRow`).
+    """
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        UniqueConstraint("source", "report_id"),
+        Index("ix_inbox_waiting", "id", postgresql_where=text("status = 'waiting'")),
+        Index("ix_inbox_settled_at", "settled_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source: Mapped[str]
+    report_id: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    via: Mapped[str] = mapped_column(server_default="sql")
+    received_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    status: Mapped[IncomingStatus] = mapped_column(
+        _words(IncomingStatus, checked=True), server_default=IncomingStatus.WAITING.value
+    )
+    reason: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    try_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    settled_at: Mapped[datetime | None]
+    settled_by: Mapped[str | None]
+    workflow_id: Mapped[str | None]
+
+
+class Feed(Base):
+    """How far a file of reports has been read: all before `place`, in bytes, is in the inbox.
+
+    A file goes by its path and by `identity`, which stays with it when it is renamed (log rotation).
+    """
+
+    __tablename__ = "feeds"
+
+    path: Mapped[str] = mapped_column(primary_key=True)
+    identity: Mapped[str] = mapped_column(primary_key=True)
+    place: Mapped[int] = mapped_column(BigInteger)
+    line: Mapped[int]
+    read_at: Mapped[datetime]
+
+
 class Notice(Base):
     """A letter to the agent, as sent. Its clock starts when it was served (4.6).
 
     The limit counts `working_days` from `counted_from`: the day of service, or the day on which the clock
     went on after it had been stopped, with what was left then (4.4). While `stopped_at` is set, it stands
-    still.
+    still. `bounced_at` is set from when it came back until an officer has served it another way.
     """
 
     __tablename__ = "notices"
@@ -294,6 +349,7 @@ class Notice(Base):
     sha256: Mapped[str]
     drafted_at: Mapped[datetime]
     served_at: Mapped[datetime | None]
+    bounced_at: Mapped[datetime | None]
     receipt: Mapped[str | None]
     working_days: Mapped[int | None]
     counted_from: Mapped[datetime | None]
@@ -380,11 +436,18 @@ class CalendarDay(Base):
 
 
 class AuditLine(Base):
-    """One thing done: who, when, what, and what came of it. Lines are only ever added (5.6)."""
+    """One thing done: who, when, what, and what came of it. Lines are only ever added (5.6).
+
+    The lines of a case are numbered by `serial` without a gap, and each bears the `hash` of what it says and
+    of the line before it; so do, as one chain, the lines that belong to no case (registry/audit.py).
+    """
 
     __tablename__ = "audit_trail"
     __table_args__ = (
         UniqueConstraint("case_no", "step"),
+        UniqueConstraint("case_no", "serial", postgresql_nulls_not_distinct=True),
+        CheckConstraint("serial >= 1", name="serial"),
+        CheckConstraint("length(hash) = 64", name="hash"),
         Index("ix_audit_trail_at", "at"),
     )
 
@@ -396,3 +459,5 @@ class AuditLine(Base):
     text: Mapped[str]
     result: Mapped[dict[str, Any]]
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    serial: Mapped[int]
+    hash: Mapped[str]

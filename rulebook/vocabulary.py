@@ -183,6 +183,16 @@ class FineStatus(StrEnum):
     VOID = "void"
 
 
+class IncomingStatus(StrEnum):
+    """What became of a report that came in: handed to its case, refused, or parked for an officer."""
+
+    WAITING = "waiting"
+    HANDED = "handed"
+    REFUSED = "refused"
+    PARKED = "parked"
+    DISCARDED = "discarded"
+
+
 class FilingStatus(StrEnum):
     """The status of a filing (1.6)."""
 
@@ -299,9 +309,14 @@ def written(number: str) -> str:
     return f"{number[:3]}-{number[3:6]}-{number[6:]}"
 
 
+def printable(text: str) -> str:
+    """Text without line ends, control characters, and marks that turn the direction of reading."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def one_line(text: str) -> str:
     """Text from outside, made harmless for one line of a letter, header or table."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
 
 
 def prose(text: str) -> str:

@@ -24,6 +24,7 @@ from workflows.messages import (
     Dismiss,
     DismissalStart,
     Message,
+    NoticeBounced,
     ServedByHand,
 )
 
@@ -100,6 +101,16 @@ async def served(client: Client, case: Case, message: ServedByHand) -> str:
         if found and found.open and Awaiting.DELIVERY in found.awaiting:
             return await act(client, found, "served", message)
     raise Refused(f"{case.case_no}: every notice of the case has been delivered")
+
+
+async def bounced(client: Client, case: Case, message: NoticeBounced) -> str:
+    """Record that a notice has bounced (4.6); returns the answer."""
+    for found in [*([case] if case.open else []), *await beside(client, case.case_no)]:
+        try:
+            return await act(client, found, "bounced", message)
+        except Ended:
+            continue
+    raise Refused(f"{case.case_no}: the case has ended: no limit hangs on the letter any more")
 
 
 async def restore(client: Client, case: Case, command: str, message: Message) -> str:

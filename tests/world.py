@@ -395,3 +395,11 @@ class World:
             message_from_bytes(file.read_bytes(), policy=policy.default)
             for file in sorted(self.outbox.glob("*.eml"))
         ]
+
+
+def wording(letter: EmailMessage) -> str:
+    """The plain text of a letter."""
+    body = letter.get_body(("plain",))
+    assert body is not None
+    text: str = body.get_content()
+    return text.replace("\r\n", "\n")

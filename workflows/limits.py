@@ -7,14 +7,8 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.notices import (
-        ExtendLimit,
-        Notices,
-        NoticeServed,
-        ReckonDeadline,
-        RestartClock,
-        StopClock,
-    )
+    from activities.limits import ExtendLimit, Limits, ReckonDeadline, RestartClock, StopClock
+    from activities.notices import NoticeServed
     from activities.step import Refused
     from rulebook.money import Balance
     from rulebook.vocabulary import NoticeKind, Stage
@@ -32,7 +26,7 @@ class Limited(Undoable):
             "calendar_changed": (LookAgain, self._take_look_again),
             "fine_reviewed": (LookAgain, self._take_look_again),
         }
-        self._limit_notice = ""
+        self._limit_notice = self._limit_no = ""
         self._moved = self._look_again = False
         self._restated: tuple[str, str] | None = None
         self._restatements = self._decisions = self._clock_moves = 0
@@ -58,7 +52,8 @@ class Limited(Undoable):
         """Wait until it is met or the limit has ended, however often the limit moves (4.3 to 4.5).
 
         `checking` tells that the agent has done its part and an officer hasn't looked at it yet: that holds
-        the penalty back. Whatever comes in before the penalty counts as in time. When the timer fires:
+        the penalty back, and so does the limit's notice when it has bounced. Whatever comes in before the
+        penalty counts as in time. When the timer fires:
 
         1. every message that has arrived is dealt with;
         2. the deadline is computed anew, and if it has moved, the wait goes on; what the registry knows of
@@ -66,6 +61,10 @@ class Limited(Undoable):
         3. what came in meanwhile is dealt with too; only then, in the same breath, is the limit over.
         """
         spread = self.policy.clock.spread(self.opened.case_no)
+
+        def held_back() -> bool:
+            return checking() or self._limit_no in self._bounced
+
         reckoned = False
         while True:
             await self.take_up()
@@ -88,15 +87,15 @@ class Limited(Undoable):
             assert self._limit
             left = self._limit.at + spread - workflow.now()
             self._moved = False
-            if checking():
+            if held_back():
                 reckoned = False
                 self._show()
-                await workflow.wait_condition(lambda: self._news() or met() or not checking())
+                await workflow.wait_condition(lambda: self._news() or met() or not held_back())
             elif left > timedelta():
                 reckoned = False
                 self._show()
                 summary = f"{what} until {self._limit}"
-                await self._wait(left, summary, lambda: self._news() or met() or checking())
+                await self._wait(left, summary, lambda: self._news() or met() or held_back())
             elif not workflow.all_handlers_finished():
                 await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._news())
             elif not reckoned:
@@ -114,7 +113,7 @@ class Limited(Undoable):
             stop = StopClock(
                 **self.step(f"clock-{self._clock_moves}"), notice_step=self._limit_notice, why=why
             )
-            await self.do(Notices.stop_clock, stop, f"Stop the clock: {why}")
+            await self.do(Limits.stop_clock, stop, f"Stop the clock: {why}")
             self._stopped, self._limit = self._limit, None
             self._restated = cause, why if cause == "held" else ""
             await self._restate()
@@ -142,7 +141,7 @@ class Limited(Undoable):
         restart = RestartClock(
             **self.step(f"clock-{self._clock_moves}"), notice_step=self._limit_notice, why=why
         )
-        done = await self.do(Notices.restart_clock, restart, f"The clock goes on: {why}")
+        done = await self.do(Limits.restart_clock, restart, f"The clock goes on: {why}")
         self._stopped, self._limit = None, done.deadline
         if self._upheld:
             await self.tell_decision()
@@ -170,7 +169,7 @@ class Limited(Undoable):
 
     async def _reckon(self) -> None:
         order = ReckonDeadline(**self.step(self._limit_notice))
-        reckoned = await self.ask(Notices.reckon_deadline, order, "Compute the deadline anew")
+        reckoned = await self.ask(Limits.reckon_deadline, order, "Compute the deadline anew")
         self._on_record = reckoned.outcome
         self._balance = Balance(
             fine=reckoned.balance.fine, paid=max(self._balance.paid, reckoned.balance.paid)
@@ -194,7 +193,14 @@ class Limited(Undoable):
         served = await super().serve(kind, within, nth, **told)
         if served.deadline:
             self._limit, self._limit_notice = served.deadline, f"notice-{kind}"
+            self._limit_no = served.notice_no
         return served
+
+    def served_again(self, served: NoticeServed) -> None:
+        """A limit whose notice had bounced counts anew from the day on which it was served (4.6)."""
+        super().served_again(served)
+        if served.notice_no == self._limit_no and served.deadline and self._limit:
+            self._limit, self._moved = later(self._limit, served.deadline), True
 
     async def tell_decision(self) -> None:
         """Tell the agent that its appeal was decided and the case stands, with the deadline if one runs."""
@@ -222,7 +228,7 @@ class Limited(Undoable):
             working_days=extension.working_days,
             reason=extension.reason,
         )
-        done = await self.do(Notices.extend_limit, order, f"Extend by {extension.working_days} working days")
+        done = await self.do(Limits.extend_limit, order, f"Extend by {extension.working_days} working days")
         self._limit, self._moved = done.deadline, True
         if workflow.patched("deadlines-are-restated"):
             self._restated = "extended", extension.reason

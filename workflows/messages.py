@@ -154,6 +154,14 @@ class ServedByHand(Message):
     proof: Sha256
 
 
+class NoticeBounced(Message):
+    """A notice came back as undeliverable after its channel had taken it (4.6). Signal `notice_bounced`."""
+
+    notice_no: OneLine
+    reason: OneLine
+    by: OneLine = "mail"
+
+
 class CaseUndone(Message):
     """The case was dismissed or overturned (5.2). Signal `case_undone` to what goes on beside it."""
 

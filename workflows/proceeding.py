@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
 
     from activities.cases import AddLine, CaseOpened, Cases, OthersOpen
     from activities.filings import Filings, FilingShown, MoveFiling
-    from activities.notices import Notices, NoticeServed, ServeByHand, ServeNotice
+    from activities.notices import BounceNotice, Notices, NoticeServed, ServeByHand, ServeNotice
     from activities.step import SYSTEM, Refused, Step
     from registry.audit import Done, Line
     from rulebook.money import Balance
@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         Answer,
         FilingReported,
         Message,
+        NoticeBounced,
         NoticeShown,
         ServedByHand,
         Story,
@@ -57,7 +58,9 @@ class Proceeding:
     kind: Kind
 
     def __init__(self) -> None:
-        self._signals: dict[str, tuple[type[Any], Callable[[Any], Awaitable[None]]]] = {}
+        self._signals: dict[str, tuple[type[Any], Callable[[Any], Awaitable[None]]]] = {
+            "notice_bounced": (NoticeBounced, self._take_bounced)
+        }
         self._opened: CaseOpened | None = None
         self._stage = Stage.OPENING
         self._limit: Deadline | None = None
@@ -70,6 +73,7 @@ class Proceeding:
         self._filings: dict[str, FilingShown] = {}
         self._undelivered: ServeNotice | None = None
         self._by_hand: NoticeServed | None = None
+        self._bounced: list[str] = []
         seen = workflow.info().typed_search_attributes
         self._shown: dict[str, Any] = {key.name: seen.get(key) for key in attributes.ALL}
 
@@ -206,7 +210,7 @@ class Proceeding:
             await workflow.wait_condition(
                 lambda: self._is_done(doing) or self.left() is not None or self._by_hand is not None
             )
-            self._awaiting.discard(awaiting)
+            self._delivered()
             if self._by_hand is not None:
                 doing.cancel()
                 return self._by_hand
@@ -239,8 +243,8 @@ class Proceeding:
 
     @workflow.signal(
         dynamic=True,
-        description="report_received, payment_received, rectification_reported, customer_confirmed; one JSON "
-        "object each",
+        description="report_received, payment_received, rectification_reported, customer_confirmed, "
+        "notice_bounced; one JSON object each",
     )
     async def signal(self, name: str, args: Sequence[RawValue]) -> None:
         """Every signal comes in by this one door, so that none is lost.
@@ -302,29 +306,71 @@ class Proceeding:
 
     @workflow.update
     async def served(self, message: ServedByHand) -> Answer:
-        """Record that an officer has served the notice that could not be delivered (4.6)."""
-        assert self._undelivered
+        """Record that an officer has served the notice that could not be delivered, or bounced (4.6)."""
+        undelivered = self._undelivered
+        bounced = "" if undelivered else self._bounced[0]
+        how = self.step(undelivered.step if undelivered else f"again-{bounced}", message.officer)
         order = ServeByHand(
-            case_no=self._undelivered.case_no,
-            step=self._undelivered.step,
-            at=workflow.now(),
-            by=message.officer,
+            **(how | {"case_no": undelivered.case_no} if undelivered else how),
             method=message.method,
             on=message.on,
             proof=message.proof,
+            bounced=bounced,
         )
         served: NoticeServed = await self.ask(Notices.serve_by_hand, order, f"Served by {message.officer}")
-        self._by_hand = served
+        if undelivered:
+            self._by_hand = served
+        else:
+            self.served_again(served)
         until = f"; the limit ends {served.deadline}" if served.deadline else ""
         return self.answer(f"notice {served.notice_no} is served{until}")
 
     @served.validator
     def _may_be_served(self, message: ServedByHand) -> None:
         self.may_command(message)
-        if self._undelivered is None or Awaiting.DELIVERY not in self._awaiting:
+        if Awaiting.DELIVERY not in self._awaiting:
             raise Refused("every notice of the case has been delivered")
         if self._by_hand is not None:
             raise Refused(f"notice {self._by_hand.notice_no} was served already")
+
+    @workflow.update
+    async def bounced(self, message: NoticeBounced) -> Answer:
+        """Record that a notice has bounced (4.6)."""
+        await self._take_bounced(message)
+        return self.answer(f"notice {message.notice_no} has bounced: it has to be served another way")
+
+    @bounced.validator
+    def _may_have_bounced(self, message: NoticeBounced) -> None:
+        self.may_command(message)
+
+    async def _take_bounced(self, message: NoticeBounced) -> None:
+        """Wait for an officer who serves a notice that has bounced; of two reports, the first counts."""
+        await self.is_open()
+        order = BounceNotice(
+            **self.step(f"bounced-{message.notice_no}", message.by),
+            notice_no=message.notice_no,
+            reason=message.reason,
+        )
+        before = len(self._lines)
+        done = await self.ask(Notices.bounce_notice, order, f"Notice {message.notice_no} bounced")
+        if done.line in self._lines[:before]:
+            return
+        self._lines.append(done.line)
+        self._bounced.append(message.notice_no)
+        self._awaiting.add(Awaiting.DELIVERY)
+        self._show()
+
+    def served_again(self, served: NoticeServed) -> None:
+        """An officer has served a notice that had bounced."""
+        self._lines.append(served.line)
+        self._bounced.remove(served.notice_no)
+        self._delivered()
+        self._show()
+
+    def _delivered(self) -> None:
+        """No letter waits for an officer any more but those that have bounced."""
+        if not self._bounced:
+            self._awaiting.discard(Awaiting.DELIVERY)
 
     @workflow.update(dynamic=True)
     async def command(self, name: str, args: Sequence[RawValue]) -> Answer:

@@ -16,9 +16,11 @@ from starter.cli import (
     agents,
     calendar,
     cases,
+    dossier,
     explain,
     fairness,
     fraud,
+    notices,
     officers,
     policy,
     registry,
@@ -64,7 +66,10 @@ app = typer.Typer(
       $ enforce verify 400-800-1234 --pass
     """,
 )
-for module in (serve, registry, cases, explain, officers, waits, fairness, fraud, agents, policy, calendar):
+for module in (
+    *(serve, registry, cases, explain, notices, dossier, officers, waits, fairness, fraud, agents, policy),
+    calendar,
+):
     module.add_to(app)
 
 

@@ -20,7 +20,7 @@ Reason = Annotated[str, typer.Option("--reason", help="the agent reads it")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (appeal, decide, hold, resume, served, refunded, substitute, review):
+    for command in (appeal, decide, hold, resume, served, bounced, refunded, substitute, review):
         app.command()(command)
 
 
@@ -136,6 +136,35 @@ def served(
     kept = contests.keep(connect.on_record(Settings()), proof, officer, datetime.now(UTC))
     said = desk.understood(ServedByHand, officer=officer, method=by, on=on.date(), proof=kept)
     tell(named, lambda client, case: contests.served(client, case, said), as_json)
+
+
+def bounced(
+    what: Annotated[
+        str, typer.Argument(metavar="NOTICE|FILE", help="notice number, or the mail that came back")
+    ],
+    officer: Officer,
+    reason: Annotated[str, typer.Option("--reason", help="why, if it isn't in the mail")] = "",
+    as_json: Json = False,
+) -> None:
+    """Record that a notice came back as undeliverable (4.6): nobody is punished on its limit meanwhile.
+
+    It waits for an officer who serves it another way; its limit counts anew from that day.
+
+    \b
+    Examples:
+      $ enforce bounced returned.eml
+      $ enforce bounced SS-2026-00042-N1 --reason "the mailbox doesn't exist"
+    """
+    from starter import bounces, contests, desk
+    from workflows.messages import NoticeBounced
+
+    notice_no, why = what, reason
+    if Path(what).is_file():
+        notice_no, said = bounces.read(Path(what))
+        why = reason or said
+    message = desk.understood(NoticeBounced, notice_no=notice_no.upper(), reason=why, by=officer)
+    case_no = notice_no.upper().rpartition("-N")[0]
+    tell(case_no or notice_no, lambda client, case: contests.bounced(client, case, message), as_json)
 
 
 def refunded(

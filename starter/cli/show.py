@@ -46,10 +46,12 @@ def console(*, error: bool = False) -> Console:
 
 
 def json(value: Any) -> None:
-    """Print data as JSON, with Chinese as Chinese."""
+    """Print data as JSON, with Chinese as Chinese; what acts in a terminal is escaped."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    print(_json.dumps(to_jsonable_python(value), ensure_ascii=False, indent=2))  # noqa: T201
+    text = _json.dumps(to_jsonable_python(value), ensure_ascii=False, indent=2)
+    safe = (c if c.isprintable() or c == "\n" else _json.dumps(c)[1:-1] for c in text)
+    print("".join(safe))  # noqa: T201
 
 
 def outside(text: str) -> str:

@@ -5,15 +5,13 @@ All of it is read from the registry, in one snapshot: for open and ended cases a
 
 from datetime import datetime
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from activities.filings import shown
-from registry.models import Case
 from registry.session import Sessions
-from rulebook.vocabulary import plain_number
 from starter.explain.coming import coming
 from starter.explain.deeds import deed
-from starter.explain.record import Record
+from starter.explain.record import Record, cases_named
 from starter.explain.rules import SAYS
 from starter.explain.told import Explained, Other
 from starter.settings import Refused
@@ -26,13 +24,7 @@ def explain(on_record: Sessions, named: str, now: datetime) -> Explained:
     """
     with on_record() as session:
         session.execute(text("set transaction isolation level repeatable read, read only"))
-        meant = (
-            (Case.case_no == named.upper())
-            | (Case.workflow_id == named)
-            | (Case.number == plain_number(named))
-        )
-        newest_first = select(Case).where(meant).order_by(Case.opened_at.desc(), Case.case_no.desc())
-        found = session.scalars(newest_first).all()
+        found = cases_named(session, named)
         if not found:
             raise Refused(f"no case {named} is in the registry")
         case, *others = found

@@ -26,9 +26,18 @@ from registry.models import (
 )
 from rulebook.money import Balance
 from rulebook.policy import Policy, in_force
-from rulebook.vocabulary import Awaiting
+from rulebook.vocabulary import Awaiting, plain_number
 
 _Row = TypeVar("_Row", bound=Base)
+
+
+def cases_named(session: Session, named: str) -> Sequence[Case]:
+    """The cases of a case number, workflow id or 400 number, the newest first."""
+    meant = (
+        (Case.case_no == named.upper()) | (Case.workflow_id == named) | (Case.number == plain_number(named))
+    )
+    newest_first = select(Case).where(meant).order_by(Case.opened_at.desc(), Case.case_no.desc())
+    return session.scalars(newest_first).all()
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ _STEPS = (
     Means("(extend|clock|hold|resume)-.+", "4.4", NoticeKind.DEADLINE),
     Means(f"notice-({_ANY_NOTICE})-deadline-.+", "4.2 4.3", NoticeKind.DEADLINE),
     Means(f"notice-({_ANY_NOTICE})(-.+)?-undeliverable", "4.6"),
+    Means("(bounced|again)-.+", "4.6"),
     Means("notice-rectification-order", "2.1"),
     Means("notice-service-order", "3.1"),
     Means("notice-punishment", "1.3 2.4"),

@@ -8,7 +8,7 @@ import pytest
 
 from activities.filings import Filings, MoveFiling, PrepareFilings, WithdrawFilings
 from activities.fines import Fines, ReviewFine
-from activities.notices import LANGUAGES, TEMPLATES
+from activities.letters import LANGUAGES, TEMPLATES
 from activities.numbers import AsOf, Numbers
 from activities.step import Serious
 from activities.undoing import LiftHold, UndoCase, Undoing
@@ -18,7 +18,7 @@ from rulebook.vocabulary import FilingStatus, Kind, NoticeKind, Stage, written
 from rulebook.working_days import Deadline
 from tests.activities.conftest import OPENED, Steps
 from tests.activities.test_notices import HOSTILE, Post
-from tests.world import a_report, an_agent, shanghai
+from tests.world import a_report, an_agent, shanghai, wording
 
 CAUSES = ("extended", "held", "resumed", "appeal", "calendar")
 LIMIT = Deadline(last_day=shanghai("2026-03-20").date())
@@ -56,8 +56,7 @@ def fraud_no(steps: Steps, held: list[str]) -> str:
 
 def says(post: Post, case_no: str, kind: NoticeKind, **said: Any) -> str:
     """The text of a letter that is served to the agent or customer."""
-    text: str = post.letter(post.serve(case_no, kind, UNDONE, **said)).get_content()
-    return text.replace("\r\n", "\n")
+    return wording(post.letter(post.serve(case_no, kind, UNDONE, **said)))
 
 
 def in_order(text: str, *parts: str) -> None:
@@ -121,7 +120,7 @@ def test_a_deadline_that_has_moved_is_restated_with_why_and_until_when(
     letter = post.letter(served)
     assert (letter["To"], letter["Subject"]) == ("a7@agent.example", f"{title} {case_no}-N1")
     in_order(
-        letter.get_content(),
+        wording(letter),
         "第4条",
         FACTS,
         zh,
@@ -133,7 +132,7 @@ def test_a_deadline_that_has_moved_is_restated_with_why_and_until_when(
         "Limit to rectify: now until 2026-03-20 24:00 (Asia/Shanghai).",
         "How to appeal",
     )
-    assert [said for said in ("暂定", "停止计算期间", "stands still") if said in letter.get_content()] == []
+    assert [said for said in ("暂定", "停止计算期间", "stands still") if said in wording(letter)] == []
 
 
 def test_a_deadline_that_the_calendar_moves_is_promised_never_to_move_earlier(
@@ -162,14 +161,14 @@ def test_while_the_clock_stands_still_what_is_left_is_kept_and_no_day_is_named(
     letter = post.letter(post.serve(case_no, NoticeKind.DEADLINE, cause=cause))
     assert letter["Subject"] == f"{title} {case_no}-N1"
     in_order(
-        letter.get_content(),
+        wording(letter),
         zh,
         "【整改期限】现停止计算，剩余的工作日予以保留",
         "另行书面告知新的期限",
         en,
         "Limit to rectify: it stands still. The working days that are left are kept",
     )
-    assert [said for said in ("24:00", "现行") if said in letter.get_content()] == []
+    assert [said for said in ("24:00", "现行") if said in wording(letter)] == []
 
 
 def test_an_appeal_is_acknowledged_and_goes_to_an_officer_who_had_no_part(post: Post, case_no: str) -> None:
@@ -218,7 +217,7 @@ def test_the_decision_that_a_case_stands_gives_reasons_and_the_deadline_that_run
     letter = post.letter(served)
     assert (letter["To"], letter["Subject"]) == ("a7@agent.example", f"申诉决定书 {case_no}-N1")
     in_order(
-        letter.get_content(),
+        wording(letter),
         "由未经办本案的合规人员审理",
         "第5.1条",
         FACTS,
@@ -232,7 +231,7 @@ def test_the_decision_that_a_case_stands_gives_reasons_and_the_deadline_that_run
         "How to appeal",
     )
     runs_again = ("【整改期限】", "2026年3月20日 24:00", "Limit to rectify", "2026-03-20 24:00")
-    assert [said in letter.get_content() for said in runs_again] == [limit is not None] * 4
+    assert [said in wording(letter) for said in runs_again] == [limit is not None] * 4
 
 
 # 5.2: undone
@@ -255,8 +254,8 @@ def test_a_case_that_was_overturned_says_all_that_is_undone_and_apologizes(
         "致以歉意",
         "【撤销理由】号码登记有误",
         "不计入违规次数（规定第5.5条）",
-        "罚款人民币 1,000.00 元作废",
-        "应退还贵司人民币 400.10 元，将按原付款路径退回",
+        "罚款人民币 1,000.00 元（大写：壹仟元整）作废",
+        "应退还贵司人民币 400.10 元（大写：肆佰元壹角），将按原付款路径退回",
         "账户可正常使用",
         "下列号码退还贵司",
         *map(written, held),
@@ -377,7 +376,7 @@ def test_numbers_that_have_left_quarantine_are_said_to_be_lost_and_a_substitute_
         "These numbers are yours again",
         written(held[0]),
         written(held[1]),
-        "can't be returned. We will offer you a\n    substitute",
+        "can't be returned. We will offer you a substitute",
         written(held[2]),
     )
 
@@ -459,7 +458,7 @@ def test_the_customer_is_told_that_its_agent_serves_it_again(
     number = written(held[0])
     in_order(to_agent, "下列号码退还贵司", number, "These numbers are yours again", number)
     in_order(
-        letter.get_content(),
+        wording(letter),
         f"致：乙{held[0]}商贸有限公司",
         "第5.2条",
         "致以歉意",
@@ -475,7 +474,7 @@ def test_the_customer_is_told_that_its_agent_serves_it_again(
         "the agent handles its renewals. Next renewal date: 1 December 2038",
     )
     private = ("王芳", "代理商编号", "申诉", "appeal", "号码登记有误")
-    assert [said for said in private if said in letter.get_content()] == []
+    assert [said for said in private if said in wording(letter)] == []
 
 
 # 5.5: a fine that an undone case had raised
@@ -496,11 +495,11 @@ def raised(steps: Steps, held: list[str], case_no: str) -> str:
     [
         (
             "0.10",
-            "已缴 0.10 元，尚应缴纳 999.90 元；此前告知的缴款期限不变",
+            "已缴 0.10 元，尚应缴纳 999.90 元（大写：玖佰玖拾玖元玖角）；此前告知的缴款期限不变",
             "still due: CNY 999.90, within the limit that you were told",
         ),
         ("1000", "已缴 1,000.00 元，罚款已缴清。\n", "Paid: CNY 1,000.00, so the fine is settled.\n"),
-        ("2000", "应退还贵司人民币 1,000.00 元", "CNY 1,000.00 is owed back to you"),
+        ("2000", "应退还贵司人民币 1,000.00 元（大写：壹仟元整）", "CNY 1,000.00 is owed back to you"),
     ],
 )
 def test_a_lowered_fine_says_why_what_it_is_now_and_what_is_due_or_owed_back(
@@ -515,7 +514,7 @@ def test_a_lowered_fine_says_why_what_it_is_now_and_what_is_due_or_owed_back(
         "罚款减少通知书",
         f"曾将案件 {case_no} 计入违规次数",
         "第5.5条",
-        "罚款减少为人民币 1,000.00 元。此为贵司第 1 次违反本条规定",
+        "罚款减少为人民币 1,000.00 元（大写：壹仟元整）。此为贵司第 1 次违反本条规定",
         "【变更理由】前案撤销",
         zh,
         "如何申诉",
@@ -565,7 +564,7 @@ def test_nothing_that_comes_from_outside_forges_a_header_or_a_line(
 
 
 def _lines(letter: Any) -> list[str]:
-    text: str = letter.get_content()
+    text = wording(letter)
     return text.replace("\r\n", "\n").split("\n")
 
 

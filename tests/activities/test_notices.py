@@ -17,14 +17,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.cases import Cases, JoinReport
 from activities.channels import Channel, Letter, Outbox
+from activities.letters import environment
+from activities.limits import DeadlineReckoned, ExtendLimit, Limits, ReckonDeadline
 from activities.notices import (
-    DeadlineReckoned,
-    ExtendLimit,
     Notices,
     NoticeServed,
-    ReckonDeadline,
     ServeNotice,
-    letters,
 )
 from activities.step import Serious
 from registry import audit
@@ -35,7 +33,7 @@ from rulebook.vocabulary import Business, Kind, NoticeKind, Stage, written
 from rulebook.working_days import Calendar
 from tests.activities.conftest import OPENED, Steps
 from tests.registry.conftest import at_once
-from tests.world import a_report, an_agent, shanghai
+from tests.world import a_report, an_agent, shanghai, wording
 
 RECTIFY = NoticeKind.RECTIFICATION_ORDER
 FACTS = "登记客户为乙公司，实际由丙某使用"
@@ -88,7 +86,7 @@ class Post:
 
     def reckon(self, case_no: str, step: str = f"notice-{RECTIFY}") -> DeadlineReckoned:
         order = ReckonDeadline(case_no=case_no, step=step, at=shanghai("2026-03-09"))
-        return self.notices().reckon_deadline(order)
+        return Limits(self.on_record).reckon_deadline(order)
 
     def extend(self, case_no: str, working_days: int, step: str = "extend-1") -> DeadlineReckoned:
         order = ExtendLimit(
@@ -100,7 +98,7 @@ class Post:
             working_days=working_days,
             reason="洪水",
         )
-        return self.notices().extend_limit(order)
+        return Limits(self.on_record).extend_limit(order)
 
     def letter(self, served: NoticeServed) -> EmailMessage:
         content = (self.folder / f"{served.notice_no}.eml").read_bytes()
@@ -150,7 +148,7 @@ def failure_no(steps: Steps, held: list[str]) -> str:
 
 def states(letter: EmailMessage, *parts: str) -> None:
     """The letter states all of this, in this order."""
-    text, place = letter.get_content(), 0
+    text, place = wording(letter), 0
     for part in parts:
         assert part in text[place:], f"{part} is missing (here) in:\n{text}"
         place = text.index(part, place) + len(part)
@@ -191,7 +189,7 @@ def test_the_order_to_rectify_states_the_rule_the_facts_the_demand_and_the_deadl
         "How to appeal",
         f"{case_no}-N1",
     )
-    assert "暂定" not in letter.get_content()
+    assert "暂定" not in wording(letter)
 
 
 def test_irregular_business_is_to_be_stopped_at_once(post: Post, steps: Steps, held: list[str]) -> None:
@@ -231,8 +229,8 @@ def test_the_punishment_notice_states_the_fine_when_and_how_to_pay_and_what_foll
         "2017年2月16日公布",
         "第2.3条",
         FACTS,
-        "罚款人民币 1,000.00 元。此为贵司第 1 次违反本条规定",
-        "已收到 400.10 元，尚应缴纳 599.90 元",
+        "罚款人民币 1,000.00 元（大写：壹仟元整）。此为贵司第 1 次违反本条规定",
+        "已收到 400.10 元，尚应缴纳 599.90 元（大写：伍佰玖拾玖元玖角）",
         "5 个工作日，至 2026年10月13日 24:00 止（北京时间，Asia/Shanghai）",
         f"附言注明案件编号 {case_no}",
         "关停贵司账户并收回名下全部号码（规定第2.5条）",
@@ -266,7 +264,8 @@ def test_the_shutdown_notice_states_what_was_taken_and_what_stays_due(
         "2026年3月10日 起关停",
         "号码 3 个，号码静置 30 日",
         *map(written, sorted(held)),
-        "罚款人民币 1,000.00 元，已缴 0.01 元，尚欠 999.99 元",
+        "罚款人民币 1,000.00 元（大写：壹仟元整），已缴 0.01 元",
+        "尚欠 999.99 元（大写：玖佰玖拾玖元玖角玖分）",
         f"附言注明案件编号 {case_no}",
         "如何申诉",
         "Account shut down, numbers taken back",
@@ -295,8 +294,8 @@ def test_the_punishment_notice_of_a_fraud_states_freeze_suspension_fine_deadline
         f"冻结涉案号码 {written(held[0])}，立即生效（规定第1.1条）",
         "暂停贵司账户",
         "（规定第1.2条）",
-        "罚款人民币 30,000.00 元。此为贵司第 1 次违反本条规定（规定第1.3条）",
-        "已收到 0.10 元，尚应缴纳 29,999.90 元",
+        "罚款人民币 30,000.00 元（大写：叁万元整）。此为贵司第 1 次违反本条规定（规定第1.3条）",
+        "已收到 0.10 元，尚应缴纳 29,999.90 元（大写：贰万玖仟玖佰玖拾玖元玖角）",
         "5 个工作日，至 2026年2月26日 24:00 止（北京时间，Asia/Shanghai）",
         f"附言注明案件编号 {fraud_no}",
         "涉案号码继续冻结",
@@ -327,7 +326,15 @@ def test_the_shutdown_notice_of_a_fraud_states_its_own_clause(
     steps.fine(fraud_no)
     steps.reclaim(fraud_no)
     letter = post.letter(post.serve(fraud_no, NoticeKind.SHUTDOWN, clause="1.5"))
-    states(letter, "诈骗一案", "第1.5条", DECEIT, "尚欠 30,000.00 元", "case of fraud", "clause 1.5")
+    states(
+        letter,
+        "诈骗一案",
+        "第1.5条",
+        DECEIT,
+        "尚欠 30,000.00 元（大写：叁万元整）",
+        "case of fraud",
+        "clause 1.5",
+    )
 
 
 def test_the_permanent_closure_states_the_finding_what_was_taken_and_what_is_filed(
@@ -353,7 +360,8 @@ def test_the_permanent_closure_states_the_finding_what_was_taken_and_what_is_fil
         "备案",
         "社会公告",
         "公安、司法机关",
-        "罚款人民币 30,000.00 元，已缴 0.00 元，尚欠 30,000.00 元，仍应缴纳",
+        "罚款人民币 30,000.00 元（大写：叁万元整），已缴 0.00 元",
+        "尚欠 30,000.00 元（大写：叁万元整），仍应缴纳",
         f"附言注明案件编号 {fraud_no}",
         "如何申诉",
         "Account closed for good",
@@ -442,7 +450,7 @@ def test_agent_and_customer_are_each_told_that_the_number_is_served_directly(
         "Next renewal date: 1 December 2038",
     )
     private = ("王芳", "代理商编号", "申诉", "appeal", COMPLAINT)
-    assert [said for said in private if said in to_customer.get_content()] == []
+    assert [said for said in private if said in wording(to_customer)] == []
     assert [notice.recipient for notice in post.on_file()] == [to_agent["To"], to_customer["To"]]
 
 
@@ -457,13 +465,13 @@ def test_a_case_that_another_one_overtook_says_which_and_what_stays_due(
     letter = post.letter(served)
     states(letter, "结案通知书", "已由案件 FR-2026-00007 收回", "第7.2条", "by case FR-2026-00007", "(7.2)")
     owed = (
-        "尚欠 999.99 元，作为债务仍应缴纳",
+        "尚欠 999.99 元（大写：玖佰玖拾玖元玖角玖分），作为债务仍应缴纳",
         f"附言注明案件编号 {case_no}",
         "CNY 999.99 stays due as a debt",
     )
     nothing = ("无需再采取任何行动", "Nothing more is asked of you")
     states(letter, *(owed if debt else nothing))
-    assert [said for said in (nothing if debt else owed) if said in letter.get_content()] == []
+    assert [said for said in (nothing if debt else owed) if said in wording(letter)] == []
 
 
 def test_a_fraud_that_was_paid_says_that_account_and_number_await_an_officer(
@@ -474,7 +482,7 @@ def test_a_fraud_that_was_paid_says_that_account_and_number_await_an_officer(
     states(
         letter,
         "诈骗一案（规定第1条）",
-        "罚款人民币 30,000.00 元已缴清（规定第1.4条",
+        "罚款人民币 30,000.00 元（大写：叁万元整）已缴清（规定第1.4条",
         "涉案号码继续冻结，直至合规人员决定解冻（规定第1.4条）",
         "case of fraud (clause 1) is closed",
         "The fine of CNY 30,000.00 is paid (1.4",
@@ -493,10 +501,20 @@ def test_a_customer_that_was_served_after_all_ends_the_case_without_a_fine(
     ("outcome", "paid", "zh", "en"),
     [
         (Stage.RECTIFIED, None, "已在期限内完成整改，不予罚款（规定第2.2条）", "rectified in time"),
-        (Stage.SETTLED, "1000", "罚款人民币 1,000.00 元已缴清", "The fine of CNY 1,000.00 is paid"),
-        (Stage.SETTLED, "1000.5", "应退还贵司人民币 0.50 元", "CNY 0.50 is owed back to you"),
+        (
+            Stage.SETTLED,
+            "1000",
+            "罚款人民币 1,000.00 元（大写：壹仟元整）已缴清",
+            "The fine of CNY 1,000.00 is paid",
+        ),
+        (Stage.SETTLED, "1000.5", "应退还贵司人民币 0.50 元（大写：伍角）", "CNY 0.50 is owed back to you"),
         (Stage.DISMISSED, None, "理由：号码登记有误", "dismissed (5.2): 号码登记有误."),
-        (Stage.DISMISSED, "400", "应退还贵司人民币 400.00 元", "CNY 400.00 is owed back to you"),
+        (
+            Stage.DISMISSED,
+            "400",
+            "应退还贵司人民币 400.00 元（大写：肆佰元整）",
+            "CNY 400.00 is owed back to you",
+        ),
     ],
 )
 def test_the_closing_notice_states_how_the_case_ended_and_what_is_owed_back(
@@ -512,7 +530,7 @@ def test_the_closing_notice_states_how_the_case_ended_and_what_is_owed_back(
     assert served.deadline is None
     assert letter["Subject"] == f"结案通知书 {case_no}-N1"
     states(letter, "结案通知书", FACTS, zh, "如何申诉", "Case closed", FACTS, en, "How to appeal")
-    assert ("退还" in letter.get_content()) == (paid not in (None, "1000"))
+    assert ("退还" in wording(letter)) == (paid not in (None, "1000"))
 
 
 def test_a_provisional_deadline_is_marked_so_in_the_letter(post: Post, case_no: str) -> None:
@@ -527,7 +545,7 @@ def test_a_provisional_deadline_is_marked_so_in_the_letter(post: Post, case_no: 
 @pytest.mark.parametrize("template", ["罚款 {{ fine_amount }} 元", "{{ case.fine }}", "{{ fine.amount }}"])
 def test_a_letter_with_something_unknown_in_it_is_an_error_and_no_gap(template: str) -> None:
     with pytest.raises(UndefinedError):
-        letters().from_string(template).render(case=object())
+        environment().from_string(template).render(case=object())
 
 
 def test_a_notice_about_a_fine_is_never_sent_without_one(post: Post, case_no: str) -> None:
@@ -575,10 +593,10 @@ def test_nothing_that_comes_from_outside_forges_a_header_or_a_line(
 
 
 def test_text_from_outside_is_shown_and_never_carried_out(post: Post, steps: Steps) -> None:
-    formula = "{{ 7*7 }}{% raw %}"
+    formula = "{{ 7*191919 }}{% raw %}"
     text = "\n".join(_body(_everywhere(formula, RECTIFY, post, steps)))
     assert text.count(formula) == 12
-    assert "49" not in text
+    assert "1343433" not in text
 
 
 @pytest.mark.parametrize("kind", [NoticeKind.TAKE_BACK, NoticeKind.TAKE_BACK_CUSTOMER])
@@ -621,7 +639,7 @@ def _headers(letter: bytes) -> list[str]:
 
 
 def _body(letter: bytes) -> list[str]:
-    text: str = message_from_bytes(letter, policy=policy.default).get_content()
+    text: str = wording(message_from_bytes(letter, policy=policy.default))
     return text.replace("\r\n", "\n").split("\n")
 
 

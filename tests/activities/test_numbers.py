@@ -1,11 +1,13 @@
 """Rulebook 1.1, 1.4, 2.5, 3.3, 5.3: numbers are frozen, taken back, rest, are served directly, renewed."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from activities.numbers import AsOf, Renewal, RenewNumber
 from activities.numbers import Numbers as Activities
@@ -355,3 +357,22 @@ def test_a_renewal_is_put_on_record_once_and_does_not_come_up_again(
     assert renewals(on_record, shanghai("2026-03-02")) == []
     renew(on_record, number, due=date(2027, 3, 31), until=date(2028, 3, 31))
     assert numbers(on_record)[number].renewal_due == date(2028, 3, 31)
+
+
+def test_a_quarantine_that_ends_waits_for_a_case_that_is_busy_without_its_numbers(
+    on_record: Sessions, steps: Steps
+) -> None:
+    [number] = an_agent(on_record)
+    case_no = steps.open(number).case_no
+    steps.reclaim(case_no)
+    with ThreadPoolExecutor(1) as pool, on_record.begin() as session:
+        audit.lock(session, case_no)
+        order = AsOf(at=shanghai("2026-06-01"))
+        freed = pool.submit(Activities(on_record).end_quarantines, order)
+        for _ in range(500):
+            if session.scalar(text("select count(*) from pg_locks where not granted")):
+                break
+            time.sleep(0.01)  # nothing tells when it waits
+        session.execute(select(Number).with_for_update(nowait=True))
+        session.commit()
+        assert freed.result() == 1

@@ -19,7 +19,7 @@ from rulebook.vocabulary import Awaiting, Kind, written
 from tests.activities.conftest import Steps
 from tests.conftest import ADDRESSES
 from tests.registry.conftest import at_once
-from tests.world import an_agent, shanghai
+from tests.world import an_agent, shanghai, wording
 
 
 @dataclass
@@ -152,8 +152,8 @@ def test_what_waits_for_three_days_goes_to_the_supervisor_too_again_and_again(
     assert desk.on_file() == [(4, date(2026, 3, 9), date(2026, 3, 6)), (2, date(2026, 3, 9), None)]
     first, to_officers = desk.mail("escalated-2026-03-06"), desk.mail("waits-2026-03-06")
     assert (first["To"], to_officers["To"]) == (ADDRESSES.supervisor, ADDRESSES.officers)
-    assert later not in first.get_content()
-    assert (case_no in to_officers.get_content(), later in to_officers.get_content()) == (True, True)
+    assert later not in wording(first)
+    assert (case_no in wording(to_officers), later in wording(to_officers)) == (True, True)
 
 
 def test_the_mail_says_of_each_case_what_it_waits_for_since_when_and_what_to_type(
@@ -166,7 +166,7 @@ def test_the_mail_says_of_each_case_what_it_waits_for_since_when_and_what_to_typ
     letter = desk.mail("waits-2026-03-05")
     assert letter["Subject"] == "待办提醒：2 项工作等候合规人员处理 2026-03-05"
     assert (letter["From"], letter["Date"].datetime) == (ADDRESSES.sender, shanghai("2026-03-05", "00:30"))
-    text, place = letter.get_content(), 0
+    text, place = wording(letter), 0
     for part in (
         "已等候满 1 个工作日（规定第5.7条）",
         f"1. {case_no}（私自转售，{written(held[0])}），代理商 甲通信有限公司（A7）",
@@ -190,7 +190,7 @@ def test_the_mail_says_of_each_case_what_it_waits_for_since_when_and_what_to_typ
 def test_whatever_waits_has_its_words_and_its_command(desk: Desk, case_no: str, what: Awaiting) -> None:
     desk.begin(case_no, shanghai("2026-03-02"), what)
     assert desk.bring_up("2026-03-04") == 1
-    assert desk.mail("waits-2026-03-04").get_content().count("     enforce ") == 2
+    assert wording(desk.mail("waits-2026-03-04")).count("     enforce ") == 2
 
 
 def test_on_one_day_it_is_brought_up_once_however_often_the_round_is_made(desk: Desk, case_no: str) -> None:
@@ -238,7 +238,7 @@ def test_what_comes_up_later_on_a_day_joins_what_was_brought_up_before(
     desk.bring_up("2026-03-04")
     desk.begin(other, shanghai("2026-03-02"))
     assert desk.bring_up("2026-03-04") == 2
-    text = desk.mail("waits-2026-03-04").get_content()
+    text = wording(desk.mail("waits-2026-03-04"))
     assert (f"1. {case_no}" in text, f"2. {other}" in text) == (True, True)
     assert text.count("第 1 次提醒") == 2
     assert desk.on_file() == [(1, date(2026, 3, 4), None)] * 2
@@ -261,7 +261,7 @@ def test_no_name_from_outside_adds_a_line_or_a_header(desk: Desk, on_record: Ses
         desk.end(case_no, shanghai(day))
         letter = desk.mail(f"waits-{day}")
         assert letter["Bcc"] is None
-        lines.append(letter.get_content().splitlines())
+        lines.append(wording(letter).splitlines())
     assert len(lines[0]) == len(lines[1])
 
 

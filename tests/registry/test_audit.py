@@ -1,12 +1,14 @@
 """A step is done once, and its line tells of it for ever."""
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import func, select
 
 from registry import audit
-from registry.models import Case, Payment
+from registry.models import AuditLine, Case, Payment
+from registry.proof import examine, examine_all
 from registry.session import Sessions
 from tests.registry.conftest import at_once
 from tests.world import shanghai
@@ -88,3 +90,43 @@ def test_what_comes_from_outside_forges_no_line_of_the_story(on_record: Sessions
     with on_record() as session:
         [line] = audit.trail(session, case.case_no)
     assert (line.by, line.text) == ("李敏 王芳", "dismissed 2026-03-02 enforce: fine voided")
+
+
+def note(on_record: Sessions, case_no: str | None, step: str) -> None:
+    """A step that does nothing but put its line on record, whether or not it was done before."""
+    with on_record.begin() as session:
+        audit.record(session, case_no, step, audit.Done(line=audit.line(AT, "李敏", step)))
+
+
+def serials(on_record: Sessions, case_no: str | None) -> list[int]:
+    with on_record() as session:
+        lines = select(AuditLine.serial).where(AuditLine.case_no.is_not_distinct_from(case_no))
+        return list(session.scalars(lines.order_by(AuditLine.id)))
+
+
+def test_lines_that_come_to_a_case_at_once_stand_one_after_the_other(on_record: Sessions, case: Case) -> None:
+    steps = (lambda step=step: note(on_record, case.case_no, f"step {step}") for step in range(8))
+    at_once(on_record, select(Case), *steps)
+    assert serials(on_record, case.case_no) == list(range(1, 9))
+    with on_record() as session:
+        assert examine(session, case.case_no).faults == ()
+
+
+def test_lines_that_belong_to_no_case_stand_one_after_the_other(on_record: Sessions) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: note(on_record, None, "registry-import"), range(40)))
+    assert serials(on_record, None) == list(range(1, 41))
+    with on_record() as session:
+        [proof] = examine_all(session)
+    assert (proof.lines, proof.faults) == (40, ())
+
+
+def test_a_line_that_was_not_committed_leaves_no_gap(on_record: Sessions, case: Case) -> None:
+    note(on_record, case.case_no, "first")
+    with pytest.raises(ZeroDivisionError), on_record.begin() as session:
+        audit.record(session, case.case_no, "lost", audit.Done(line=audit.line(AT, "bank", "half")))
+        _ = 1 // 0
+    note(on_record, case.case_no, "second")
+    with on_record() as session:
+        proof = examine(session, case.case_no)
+    assert (proof.lines, proof.faults) == (2, ())

@@ -184,7 +184,11 @@ def test_whatever_the_file_it_is_read_or_refused(content: str | bytes) -> None:
         "nobody",
         "a@b@agent.example",
         "a b@agent.example",
-        "a@agent.example, b@agent.example",
+        "a@agent.example b@agent.example",
+        "a@agent.example; nobody",
+        "; ,",
+        "a@" + "agent." * 41 + "example",
+        "; ".join(f"a{n}@agent.example" for n in range(6)),
         "甲 <a@agent.example>",
         "a@agent.example\nBcc: evil@x.example",
         "a@[agent",
@@ -197,6 +201,30 @@ def test_whatever_the_file_it_is_read_or_refused(content: str | bytes) -> None:
 @pytest.mark.parametrize("column", ["email", "customer_email"])
 def test_an_address_that_no_letter_can_reach_is_refused(column: str, email: str) -> None:
     assert {problem.column for problem in problems(a_file({column: email}))} == {column}
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept"),
+    [
+        ("a@agent.example", "a@agent.example"),
+        ("b@agent.example;a@agent.example", "b@agent.example, a@agent.example"),
+        (" a@agent.example , b@x.example；c@x.example，", "a@agent.example, b@x.example, c@x.example"),
+        ("b@agent.example; a@agent.example; B@Agent.example", "b@agent.example, a@agent.example"),
+        ("; ".join(["a@agent.example"] * 9), "a@agent.example"),
+    ],
+)
+def test_an_agent_and_a_customer_may_have_several_addresses_each_of_which_counts_once(
+    cell: str, kept: str
+) -> None:
+    [row] = read(a_file({"email": cell, "customer_email": cell})).values()
+    assert (row.email, row.customer_email) == (kept, kept)
+
+
+def test_an_agent_is_described_alike_however_its_addresses_are_parted(on_record: Sessions) -> None:
+    addresses: dict[str, str] = {"email": "a@agent.example, b@agent.example"}
+    bring_in(on_record, addresses, {"number": "4008000002", "email": "a@agent.example;b@agent.example"})
+    with on_record() as session:
+        assert session.get_one(Agent, "A1").email == "a@agent.example, b@agent.example"
 
 
 @pytest.mark.parametrize("due", ["", "2027-02-30", "10.04.2027", "2027/4/10", "46122", "0"])

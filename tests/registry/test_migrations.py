@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 import registry
 from registry.models import Account, Base, Number
+from registry.proof import examine_all
 from registry.session import connect, migrate
 from rulebook.vocabulary import AccountStatus, Holder, NumberStatus
 
@@ -125,10 +126,15 @@ insert into fines (case_no, step, agent_id, kind, offence, amount, status, set_a
     ('SS-2026-00001', 'fine', 'A1', 'secondary-sale', 1, 1000, 'due', now());
 update numbers set status = 'quarantined', quarantined_until = '2026-04-01', reclaimed_by = 'SS-2026-00001'
     where number = '4008000002';
+insert into audit_trail (case_no, step, at, actor, text, result)
+    select case when n % 3 > 0 then 'SS-2026-00001' end, 'step-' || n, '2017-02-16 23:59:59.000001+08',
+        '李敏', '第' || n || '行',
+        jsonb_build_object('说', E'"\\t\\u2028𠮷', 'of', n / 7.0, 'a', array[1e30, -0.50])
+    from generate_series(1, 2500) as n;
 """
 ROWS = " union all ".join(
     f"select '{table}', to_jsonb({table}) from {table}"
-    for table in ("agents", "accounts", "numbers", "cases", "fines")
+    for table in ("agents", "accounts", "numbers", "cases", "fines", "audit_trail")
 )
 TRIGGERS = "select tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal"
 
@@ -164,6 +170,17 @@ def test_what_is_on_record_outlives_the_migration_to_the_whole_rulebook_and_back
         assert (table, before.items() <= after.items()) == (same_table, True)
     _take_back_to(earlier, "0001")
     assert (_on_record(earlier), _schema(earlier), _triggers(earlier)) == (rows, schema, triggers)
+
+
+def test_lines_from_before_they_were_chained_prove_themselves_and_stay_as_they_are(earlier: Engine) -> None:
+    migrate(earlier)
+    with Session(earlier) as session:
+        assert [(proof.case_no, proof.lines, proof.faults) for proof in examine_all(session)] == [
+            ("SS-2026-00001", 1667, ()),
+            (None, 833, ()),
+        ]
+        with pytest.raises(IntegrityError, match="lines are only ever added"):
+            session.execute(text("update audit_trail set text = ''"))
 
 
 def test_a_migration_is_not_taken_back_over_what_it_alone_can_say(earlier: Engine) -> None:

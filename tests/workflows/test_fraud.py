@@ -21,7 +21,7 @@ from rulebook.vocabulary import (
 )
 from starter.virtual_time import VirtualTime
 from tests.workflows.test_secondary_sale import ARRANGED
-from tests.world import CaseInTime, World, a_report, an_agent, shanghai
+from tests.world import CaseInTime, World, a_report, an_agent, shanghai, wording
 
 
 async def _fraud(world: World, number: str, on: str = "2038-03-01") -> CaseInTime:
@@ -70,11 +70,11 @@ async def test_the_agent_is_told_of_freeze_suspension_and_fine_in_one_letter(wor
     [number] = an_agent(world.on_record)
     await _fraud(world, number)
     [letter] = world.letters()
-    told = letter.get_content()
+    told = wording(letter)
     assert "处罚通知书" in letter["Subject"]
     assert f"冻结涉案号码 {number[:3]}-{number[3:6]}-{number[6:]}，立即生效" in told
     assert "暂停贵司账户" in told
-    assert "罚款人民币 30,000.00 元" in told
+    assert "罚款人民币 30,000.00 元（大写：叁万元整）" in told
     assert "5 个工作日，至 2038年3月8日 24:00 止" in told
 
 
@@ -120,8 +120,8 @@ async def test_paid_in_time_settles_the_case_but_lifts_nothing(world: World) -> 
         number: (NumberStatus.FROZEN, ended.case_no),
         other: (NumberStatus.ACTIVE, None),
     }
-    told = world.letters()[-1].get_content()
-    assert "罚款人民币 30,000.00 元已缴清（规定第1.4条、第6.2条）" in told
+    told = wording(world.letters()[-1])
+    assert "罚款人民币 30,000.00 元（大写：叁万元整）已缴清（规定第1.4条、第6.2条）" in told
     assert "涉案号码继续冻结" in told
 
 
@@ -181,10 +181,10 @@ async def test_the_letter_of_the_shutdown_names_its_clause_its_numbers_and_the_d
     await case.until("2038-03-09", "00:11")
     await case.ended()
     assert [notice.kind for notice in world.rows(Notice)] == [NoticeKind.PUNISHMENT, NoticeKind.SHUTDOWN]
-    told = world.letters()[-1].get_content()
+    told = wording(world.letters()[-1])
     assert "第1.5条" in told
     assert all(f"{number[:3]}-{number[3:6]}-{number[6:]}" in told for number in held)
-    assert "尚欠 30,000.00 元" in told
+    assert "尚欠 30,000.00 元（大写：叁万元整）" in told
 
 
 # 5.2: dismissed
@@ -206,7 +206,7 @@ async def test_a_dismissed_case_is_undone(world: World) -> None:
     undone = {line.step: line.actor for line in world.rows(AuditLine)}
     steps = ("fine-void", "undo-account-suspend", "undo-freeze")
     assert {undone[step] for step in steps} == {"张伟"}
-    told = world.letters()[-1].get_content()
+    told = wording(world.letters()[-1])
     assert "10,000.00" in told
 
 

@@ -14,7 +14,7 @@ from registry.models import Account, AuditLine, Filing, Fine, Payment
 from rulebook.vocabulary import AccountStatus, Awaiting, FilingStatus, FineStatus, Kind, Stage, written
 from tests.workflows.any_order import pay_late
 from tests.workflows.fates import SS, Played, Violation, play
-from tests.world import CaseInTime, RestitutionInTime, World, a_report, an_agent, shanghai
+from tests.world import CaseInTime, RestitutionInTime, World, a_report, an_agent, shanghai, wording
 
 # March 2038: Monday 1, no holiday.
 
@@ -272,7 +272,7 @@ async def test_a_fine_that_the_undone_offence_had_raised_is_lowered_and_its_agen
     assert (await raised.attributes())["FineYuan"] == 1000
     assert await raised.last_day() == limit
     assert len(_lowered(world)) == 1
-    assert f"曾将案件 {case_no} 计入违规次数" in _lowered(world)[0].get_content()
+    assert f"曾将案件 {case_no} 计入违规次数" in wording(_lowered(world)[0])
     assert "no fine of case" in await _refused(left.reviewed(raised_no, lower=True))
     await raised.paid("1000", "b-2")
     assert (await raised.ended()).outcome is Stage.SETTLED
@@ -304,7 +304,7 @@ async def test_a_fine_that_is_lowered_to_what_was_paid_is_settled(world: World) 
     await left.reviewed(await raised.case_no(), lower=True)
     ended = await raised.ended()
     assert (ended.outcome, ended.balance.owed_back) == (Stage.SETTLED, Decimal(200))
-    assert "应退还贵司人民币 200.00 元" in _lowered(world)[0].get_content()
+    assert "应退还贵司人民币 200.00 元（大写：贰佰元整）" in wording(_lowered(world)[0])
 
 
 @pytest.mark.parametrize("stopped_by", ["a hold", "an appeal"])
@@ -350,7 +350,7 @@ async def test_a_debt_is_lowered_after_the_shutdown_which_stands(world: World) -
 
     assert _fines(world)[raised_no] == (1, Decimal(1000), FineStatus.DUE)
     assert [account.status for account in world.rows(Account)] == [AccountStatus.SHUT_DOWN]
-    assert "尚应缴纳 1,000.00 元" in _lowered(world)[0].get_content()
+    assert "尚应缴纳 1,000.00 元（大写：壹仟元整）" in wording(_lowered(world)[0])
     await left.refunded()
     assert (await left.ended()).outcome is Stage.RESTORED
 

@@ -20,7 +20,7 @@ from rulebook.vocabulary import (
     NumberStatus,
     Stage,
 )
-from tests.world import CaseInTime, SeriousInTime, World, a_report, an_agent, shanghai
+from tests.world import CaseInTime, SeriousInTime, World, a_report, an_agent, shanghai, wording
 
 SUBMITTED, ACKNOWLEDGED = FilingStatus.SUBMITTED, FilingStatus.ACKNOWLEDGED
 REFUSED, WAIVED = FilingStatus.REFUSED, FilingStatus.WAIVED
@@ -183,11 +183,11 @@ async def test_the_agent_is_told_of_the_closure_in_one_letter(world: World) -> N
     await case.ended()
     await _filings(serious)
     _, letter = world.letters()
-    told = letter.get_content()
+    told = wording(letter)
     assert "永久关闭账户及取消代理资格通知书" in letter["Subject"]
     assert "【情节严重的认定理由】涉案金额特别巨大" in told
     assert "收回贵司名下号码 1 个" in told
-    assert "尚欠 30,000.00 元，仍应缴纳" in told
+    assert "尚欠 30,000.00 元（大写：叁万元整），仍应缴纳" in told
 
 
 async def test_a_fraud_may_be_found_serious_after_it_was_paid(world: World) -> None:
@@ -206,7 +206,7 @@ async def test_a_fraud_may_be_found_serious_after_it_was_paid(world: World) -> N
         other,
     }
     assert [row.outcome for row in world.rows(Case)] == [Stage.SETTLED]
-    assert "已缴清" in world.letters()[-1].get_content()
+    assert "已缴清" in wording(world.letters()[-1])
 
 
 async def test_a_fraud_may_be_found_serious_after_the_account_was_shut_down(world: World) -> None:
@@ -245,7 +245,7 @@ async def test_the_agents_other_cases_are_overtaken_by_the_closure(world: World)
     case, serious = await _proposed(world, number)
     await serious.approve()
     assert (await sale.ended()).outcome is Stage.OVERTAKEN
-    assert await case.case_no() in world.letters()[-1].get_content()
+    assert await case.case_no() in wording(world.letters()[-1])
 
 
 async def test_a_number_in_direct_service_stays_with_its_customer(world: World) -> None:

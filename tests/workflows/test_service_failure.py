@@ -19,7 +19,7 @@ from rulebook.vocabulary import (
 )
 from starter.settings import Refused
 from tests.workflows.test_secondary_sale import ARRANGED
-from tests.world import CaseInTime, World, a_report, an_agent, shanghai
+from tests.world import CaseInTime, World, a_report, an_agent, shanghai, wording
 
 
 async def _complaint(world: World, number: str, on: str = "2038-03-01") -> CaseInTime:
@@ -42,7 +42,7 @@ async def test_the_agent_has_three_working_days_to_serve_the_customer(world: Wor
     # Thu 4 is the first; 5 to 11 are off; Fri 12 is the second; Sun 14 is worked and the third.
     assert (await case.attributes())["Deadline"] == shanghai("2038-02-14", "24:00")
     [letter] = world.letters()
-    told = letter.get_content()
+    told = wording(letter)
     assert "限期服务通知书" in letter["Subject"]
     assert "来电转接故障一周未修复（来源：客服热线" in told
     assert "3 个工作日，至 2038年2月14日 24:00 止" in told
@@ -68,7 +68,7 @@ async def test_served_and_verified_ends_the_case(world: World) -> None:
     ended = await case.ended()
     assert (ended.outcome, ended.balance.fine) == (Stage.RECTIFIED, Decimal(0))
     assert _numbers(world) == {number: (NumberStatus.ACTIVE, Holder.AGENT)}
-    told = world.letters()[-1].get_content()
+    told = wording(world.letters()[-1])
     assert "贵司已为客户提供服务，不予罚款（规定第3.2条）" in told
 
 
@@ -143,9 +143,9 @@ async def test_agent_and_customer_are_told_of_the_direct_service(world: World) -
     _, to_agent, to_customer = world.letters()
     assert (to_agent["To"], to_customer["To"]) == ("agent@agent.example", f"office@{number}.example")
     assert "号码收回通知书" in to_agent["Subject"]
-    assert f"收回号码 {written(number)}。本案仅收回该号码" in to_agent.get_content()
+    assert f"收回号码 {written(number)}。本案仅收回该号码" in wording(to_agent)
     assert "服务变更告知书" in to_customer["Subject"]
-    told = to_customer.get_content()
+    told = wording(to_customer)
     assert f"致：乙{number}商贸有限公司" in told
     assert "自 2038年3月5日 起，由平台直接为贵司提供服务" in told
     assert "下次续费日：2038年12月1日" in told

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from registry.models import Account, AuditLine, Case, Fine, Number
 from rulebook.vocabulary import AccountStatus, Awaiting, FineStatus, Kind, NoticeKind, NumberStatus, Stage
 from starter.settings import Refused
-from tests.world import CaseInTime, World, a_report, an_agent
+from tests.world import CaseInTime, World, a_report, an_agent, wording
 from workflows.after_case import LatePayment
 from workflows.messages import LatePaymentStart, PaymentReceived
 
@@ -69,7 +69,7 @@ async def test_a_case_is_overtaken_by_the_shutdown_while_it_waits(
     )
     closing = next(notice for notice in (await case.story()).notices if notice.kind == NoticeKind.CLOSING)
     letter = next(letter for letter in world.letters() if closing.notice_no in letter["Subject"])
-    told = letter.get_content()
+    told = wording(letter)
     assert f"由案件 {shut_down} 收回" in told
     assert ("作为债务仍应缴纳" in told) == (stage is Stage.PAYMENT)
     assert ("无需再采取任何行动" in told) != (stage is Stage.PAYMENT)
@@ -89,8 +89,8 @@ async def test_the_fine_of_an_overtaken_case_stays_due_and_its_letter_says_so(wo
         (Kind.FRAUD, FineStatus.DUE),
         (Kind.SECONDARY_SALE, FineStatus.DUE),
     }
-    told = next(letter for letter in world.letters() if "结案通知书" in letter["Subject"]).get_content()
-    assert "已缴 4,000.00 元，尚欠 26,000.00 元，作为债务仍应缴纳" in told
+    told = wording(next(letter for letter in world.letters() if "结案通知书" in letter["Subject"]))
+    assert "已缴 4,000.00 元，尚欠 26,000.00 元（大写：贰万陆仟元整），作为债务仍应缴纳" in told
     assert "无需再采取任何行动" not in told
 
 
