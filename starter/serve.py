@@ -5,24 +5,41 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pydantic import ValidationError
 from temporalio.client import Client
 
-from activities.channels import Addresses, Outbox
+from activities.channels import Addresses, Channel, Outbox
+from activities.smtp import Smtp, SmtpServer
+from activities.webhook import Gateway, Webhook
 from starter import connect
-from starter.settings import Settings
+from starter.settings import Refused, Settings, wrong
 from worker import serving
+
+
+def channel(settings: Settings) -> Channel:
+    """The way on which notices leave the house. Raises `Refused` where a setting is missing or wrong."""
+    try:
+        match settings.channel:
+            case "smtp":
+                return Smtp(SmtpServer(**settings.of_channel()))
+            case "webhook":
+                return Webhook(Gateway(**settings.of_channel()))
+    except ValidationError as error:
+        # Not chained: a traceback would show what the variables hold.
+        raise Refused(wrong(error, f"{settings.channel}_")) from None
+    return Outbox(settings.outbox_folder)
 
 
 @asynccontextmanager
 async def cases(settings: Settings) -> AsyncIterator[Client]:
-    """Serve the cases of the servers that the settings name, until the context ends. Raises `Unreachable`."""
+    """Serve the cases of the servers that the settings name, until the context ends. Raises `Refused`."""
+    leaves_by = channel(settings)
     client = await connect.temporal(settings)
     await connect.register_attributes(client)
     await connect.schedule_daily_round(client, settings.task_queue)
     connect.registry(settings).dispose()
-    channel = Outbox(settings.outbox_folder)
     addresses = Addresses(sender=settings.sender, officers=settings.officers, supervisor=settings.supervisor)
-    async with serving(client, settings.task_queue, settings.registry_url(), channel, addresses):
+    async with serving(client, settings.task_queue, settings.registry_url(), leaves_by, addresses):
         yield client
 
 

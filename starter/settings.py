@@ -1,9 +1,15 @@
 """Settings, from the environment (prefix `ENFORCE_`), and the files that the embedded servers leave."""
 
 import os
+import re
 from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = "ENFORCE_"
 
 
 class Refused(Exception):
@@ -18,19 +24,79 @@ class Unreachable(Refused):
     exit_code = 3
 
 
-class Settings(BaseSettings):
-    """Where things are. The Temporal connection itself is Temporal's own configuration (TEMPORAL_*)."""
+def wrong(error: ValidationError, prefix: str = "") -> str:
+    """What is wrong with which variable, in words; never what a variable holds, it may be a secret."""
+    return "; ".join(
+        _PREFIX
+        + f"{prefix}{fault['loc'][0]}".upper()
+        + (" is not set" if fault["type"] == "missing" else f": {fault['msg'].removeprefix('Value error, ')}")
+        for fault in error.errors(include_input=False, include_url=False)
+        if fault["type"] != "default_factory_not_called"  # only because of another fault
+    )
 
-    model_config = SettingsConfigDict(env_prefix="ENFORCE_")
+
+def _postgres(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    try:
+        _ = urlsplit(f"//{rest.rpartition('@')[2]}").port
+    except ValueError:
+        scheme = ""
+    if url and scheme.partition("+")[0] != "postgresql":
+        raise ValueError("has to be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return url
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+", text) or not text.isprintable():
+        raise ValueError("is no mail address")
+    return text
+
+
+def _addresses(text: str) -> str:
+    return ", ".join(_address(part.strip()) for part in text.split(","))
+
+
+class Settings(BaseSettings):
+    """Where things are. The Temporal connection itself is Temporal's own configuration (TEMPORAL_*).
+
+    What is set for a channel (`smtp_*`, `webhook_*`) is looked at when the channel is used. Raises `Refused`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, hide_input_in_errors=True)
 
     home: Path = Path(".enforce")
-    database_url: str = ""
+    database_url: Annotated[str, AfterValidator(_postgres), Field(repr=False)] = ""
     web_url: str = ""
     outbox: Path | None = None
-    sender: str = "compliance@platform.example"
-    officers: str = "compliance@platform.example"
-    supervisor: str = "supervisor@platform.example"
+    sender: Annotated[str, AfterValidator(_address)] = "compliance@platform.example"
+    officers: Annotated[str, AfterValidator(_addresses)] = "compliance@platform.example"
+    supervisor: Annotated[str, AfterValidator(_addresses)] = "supervisor@platform.example"
     task_queue: str = "cases"
+
+    channel: Literal["outbox", "smtp", "webhook"] = "outbox"
+    smtp_host: str | None = None
+    smtp_port: str | None = None
+    smtp_tls: str | None = None
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_ca_file: str | None = None
+    smtp_timeout: str | None = None
+    webhook_url: Annotated[str | None, Field(repr=False)] = None
+    webhook_secret: SecretStr | None = None
+    webhook_timeout: str | None = None
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            # Not chained: a traceback would show what the variables hold.
+            raise Refused(wrong(error)) from None
+
+    def of_channel(self) -> dict[str, Any]:
+        """What is set for the channel that is used."""
+        prefix = f"{self.channel}_"
+        given = ((name.removeprefix(prefix), value) for name, value in self if name.startswith(prefix))
+        return {name: value for name, value in given if value is not None}
 
     @property
     def temporal_file(self) -> Path:
