@@ -13,6 +13,7 @@ from activities.appeals import Appeals
 from activities.calendars import Calendars
 from activities.cases import Cases
 from activities.channels import Addresses, Channel
+from activities.detection import Detections
 from activities.filings import Filings
 from activities.fines import Fines
 from activities.limits import Limits
@@ -26,6 +27,7 @@ from workflows.after_case import AfterCase, LatePayment
 from workflows.appeal import Appeal, Dismissal
 from workflows.calendar import CalendarChanged
 from workflows.daily import DailyRound, RenewalDue
+from workflows.detection import DetectionRound
 from workflows.fraud import FraudCase
 from workflows.restitution import Restitution
 from workflows.secondary_sale import SecondarySaleCase
@@ -45,6 +47,7 @@ WORKFLOWS = [
     DailyRound,
     RenewalDue,
     CalendarChanged,
+    DetectionRound,
 ]
 
 # Activities at once, each in a thread with at most one connection to the registry.
@@ -71,6 +74,7 @@ async def serving(
     calendars = Calendars(on_record)
     appeals, undoing = Appeals(on_record), Undoing(on_record)
     waits = Waits(on_record, channel, addresses)
+    detections = Detections(on_record)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="activity") as threads:
         async with Worker(
             client,
@@ -117,6 +121,7 @@ async def serving(
                 undoing.lift_hold,
                 calendars.moved_deadlines,
                 waits.raise_waits,
+                detections.detect,
             ],
             activity_executor=threads,
             max_concurrent_activities=AT_ONCE,

@@ -118,7 +118,11 @@ def held_number(session: Session, number: str) -> Number:
     It is kept from being taken back until the transaction ends: a shutdown either finds the case, or the case
     finds the number gone (7.2).
     """
-    found = session.get(Number, number, with_for_update={"read": True})
+    return in_agents_hands(number, session.get(Number, number, with_for_update={"read": True}))
+
+
+def in_agents_hands(number: str, found: Number | None) -> Number:
+    """A number, if it is on record and an agent holds it. Raises `Refused` if not."""
     if found is None:
         raise Refused(f"number {written(number)} is not in the registry")
     if found.holder is not Holder.AGENT:
@@ -143,10 +147,15 @@ def put_on_record(session: Session, report: Report) -> ReportRow:
         .where(ReportRow.source == report.source, ReportRow.report_id == report.report_id)
         .with_for_update()
     ).scalar_one()
+    same_violation(report, row)
+    return row
+
+
+def same_violation(report: Report, row: ReportRow) -> None:
+    """Raise `Refused` if the row of a report is about another violation: one of the two would be lost."""
     known = Report.model_validate(row.payload)
     if (known.kind, known.number) != (report.kind, report.number):
         raise Refused(f"report {report.key} came before, about {workflow_id(known.kind, known.number)}")
-    return row
 
 
 class Cases:

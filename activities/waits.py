@@ -74,9 +74,11 @@ class Waits:
             return 0
         later = [wait for wait in late if wait.working_days >= limits.escalate_after]
 
-        self._send("waits", self._addresses.officers, late, order.at, limits.raise_after)
-        if later:
-            self._send("escalated", self._addresses.supervisor, later, order.at, limits.escalate_after)
+        try:
+            self._send("waits", self._addresses.officers, late, order.at, limits.raise_after)
+        finally:  # the supervisor hears of it also where the officers' mail doesn't arrive
+            if later:
+                self._send("escalated", self._addresses.supervisor, later, order.at, limits.escalate_after)
 
         self._record(today, late, later)
         return len(late)

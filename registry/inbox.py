@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, select, text, tuple_
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -207,6 +207,23 @@ def discard(session: Session, report: Incoming, reason: str, at: datetime, by: s
 def _tell(session: Session, report: Incoming, said: str, at: datetime, by: str) -> None:
     session.flush()
     audit.record(session, None, f"inbox-{report.id}", audit.Done(line=audit.line(at, by, said)))
+
+
+def _among(ids: Sequence[int]) -> ColumnElement[bool]:
+    # One parameter, however many they are.
+    return Incoming.id == func.any(bindparam("ids", list(ids), ARRAY(BigInteger)))
+
+
+def of(session: Session, ids: Sequence[int], *statuses: IncomingStatus) -> Sequence[Incoming]:
+    """Of these reports those that have one of the statuses, in the order in which they came."""
+    wanted = select(Incoming).where(_among(ids), Incoming.status.in_(statuses))
+    return session.scalars(wanted.order_by(Incoming.id)).all()
+
+
+def counted(session: Session, ids: Sequence[int]) -> dict[IncomingStatus, int]:
+    """How many of these reports have which status."""
+    those = select(Incoming.status, func.count()).where(_among(ids)).group_by(Incoming.status)
+    return dict(session.execute(those).tuples().all())
 
 
 _FIGURES = text(

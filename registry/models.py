@@ -34,6 +34,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from rulebook.vocabulary import (
     AccountStatus,
     Awaiting,
+    ComplaintKind,
     FilingKind,
     FilingStatus,
     FineStatus,
@@ -323,6 +324,76 @@ class Feed(Base):
     place: Mapped[int] = mapped_column(BigInteger)
     line: Mapped[int]
     read_at: Mapped[datetime]
+
+
+class Detection(Base):
+    """A report that the platform's own checks put into the inbox (rulebook/detection.py)."""
+
+    __tablename__ = "detections"
+    __table_args__ = (Index("ix_detections_number", "number"),)
+
+    report_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[Kind] = mapped_column(_words(Kind))
+    number: Mapped[str]
+    detected_at: Mapped[datetime]
+
+
+class Complaint(Base):
+    """A complaint about a number, by whatever channel it came; `answered_at` once it was answered.
+
+    As with all evidence for detection: the number may be one that is not on record, and `reported_in` is the
+    report that names it. A row is reported once.
+    """
+
+    __tablename__ = "complaints"
+    __table_args__ = (
+        CheckConstraint("number ~ '^400[0-9]{7}$'", name="ten_digits"),
+        Index("ix_complaints_unreported", "received_at", postgresql_where=text("reported_in is null")),
+    )
+
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    complaint_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str]
+    kind: Mapped[ComplaintKind] = mapped_column(_words(ComplaintKind))
+    received_at: Mapped[datetime]
+    text: Mapped[str]
+    answered_at: Mapped[datetime | None]
+    reported_in: Mapped[str | None] = mapped_column(ForeignKey("detections.report_id"))
+
+
+class ObservedUse(Base):
+    """Who was seen to use a number, and how; `customer` is the certified one of when it came on record."""
+
+    __tablename__ = "observed_uses"
+    __table_args__ = (
+        CheckConstraint("number ~ '^400[0-9]{7}$'", name="ten_digits"),
+        Index("ix_observed_uses_unreported", "observed_at", postgresql_where=text("reported_in is null")),
+    )
+
+    observation_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str]
+    observed_at: Mapped[datetime]
+    user: Mapped[str]
+    how: Mapped[str]
+    customer: Mapped[str | None]
+    reported_in: Mapped[str | None] = mapped_column(ForeignKey("detections.report_id"))
+
+
+class OperatorAlert(Base):
+    """An operator's alert that a number is used for fraud."""
+
+    __tablename__ = "operator_alerts"
+    __table_args__ = (
+        CheckConstraint("number ~ '^400[0-9]{7}$'", name="ten_digits"),
+        Index("ix_operator_alerts_unreported", "raised_at", postgresql_where=text("reported_in is null")),
+    )
+
+    operator: Mapped[str] = mapped_column(primary_key=True)
+    alert_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str]
+    raised_at: Mapped[datetime]
+    text: Mapped[str]
+    reported_in: Mapped[str | None] = mapped_column(ForeignKey("detections.report_id"))
 
 
 class Notice(Base):

@@ -36,6 +36,7 @@ UNKNOWN = (
     "How an agent would have acted under other limits and amounts: here it acts as it did on record.",
     "What came too late on record and was refused, and reports that were refused, left no act behind.",
     "When a letter would have reached an agent: here it is served at once where the record has none.",
+    "What the platform's own checks would have reported by other thresholds: the cases are those on record.",
 )
 """What no backtest can know; said with every one."""
 

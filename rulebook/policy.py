@@ -22,6 +22,7 @@ from rulebook.vocabulary import Business, Kind
 Days = Annotated[int, Field(ge=1, le=365)]
 Minutes = Annotated[int, Field(ge=1, le=720)]
 Yuan = Annotated[int, Field(ge=1, le=10_000_000)]
+Count = Annotated[int, Field(ge=1, le=1000)]
 
 
 class _Section(BaseModel):
@@ -108,6 +109,19 @@ class Officers(_Section):
     escalate_after: Days
 
 
+class Detection(_Section):
+    """From what on the platform's own checks report a violation (rulebook/detection.py).
+
+    `unanswered_for` is in working days, what ends in `_within` in calendar days, the others are counts.
+    """
+
+    unanswered_for: Days
+    observed_differently: Count
+    observed_within: Days
+    fraud_complaints: Count
+    fraud_within: Days
+
+
 class Policy(_Section):
     """One published policy."""
 
@@ -119,6 +133,7 @@ class Policy(_Section):
     quarantine: Quarantine
     appeal: Appeal
     officers: Officers
+    detection: Detection
 
     def fine(self, kind: Kind, offence: int) -> Decimal:
         """The fine in yuan for an agent's nth offence of a kind, counted from 1.

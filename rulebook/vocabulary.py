@@ -183,6 +183,13 @@ class FineStatus(StrEnum):
     VOID = "void"
 
 
+class ComplaintKind(StrEnum):
+    """What a complaint is about: how the agent serves, or fraud."""
+
+    SERVICE = "service"
+    FRAUD = "fraud"
+
+
 class IncomingStatus(StrEnum):
     """What became of a report that came in: handed to its case, refused, or parked for an officer."""
 
@@ -344,7 +351,7 @@ def _not_empty(text: str) -> str:
     return one_line(text)
 
 
-OneLine = Annotated[str, AfterValidator(_not_empty), StringConstraints(max_length=200)]
+OneLine = Annotated[str, StringConstraints(max_length=200), AfterValidator(_not_empty)]
 """Text from outside for one line of a letter, a header or a table: no control characters, at most 200."""
 
 

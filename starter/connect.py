@@ -1,6 +1,7 @@
 """Connecting to Temporal and the registry, with errors in words."""
 
 import asyncio
+from datetime import timedelta
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -12,6 +13,7 @@ from temporalio.client import (
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
     ScheduleCalendarSpec,
+    SchedulePolicy,
     ScheduleRange,
     ScheduleSpec,
 )
@@ -23,6 +25,7 @@ from registry import session
 from starter.settings import Settings, Unreachable
 from workflows import attributes
 from workflows.daily import DailyRound
+from workflows.detection import DetectionRound
 
 
 async def temporal(settings: Settings) -> Client:
@@ -45,9 +48,9 @@ async def temporal(settings: Settings) -> Client:
         ) from error
 
 
-def registry(settings: Settings) -> Engine:
-    """The registry's engine. Raises `Unreachable`."""
-    engine = session.connect(settings.registry_url())
+def registry(settings: Settings, pool_size: int = 5) -> Engine:
+    """The registry's engine, with so many connections at most. Raises `Unreachable`."""
+    engine = session.connect(settings.registry_url(), pool_size)
     try:
         with engine.connect():
             return engine
@@ -55,9 +58,9 @@ def registry(settings: Settings) -> Engine:
         raise Unreachable(f"the registry does not answer: {error.orig}") from error
 
 
-def on_record(settings: Settings) -> session.Sessions:
-    """The registry's sessions. Raises `Unreachable`."""
-    return session.sessions(registry(settings))
+def on_record(settings: Settings, pool_size: int = 5) -> session.Sessions:
+    """The registry's sessions, so many at once. Raises `Unreachable`."""
+    return session.sessions(registry(settings, pool_size))
 
 
 async def register_attributes(client: Client) -> None:
@@ -92,16 +95,27 @@ async def register_attributes(client: Client) -> None:
     raise Unreachable(f"namespace {client.namespace} does not take search attributes {', '.join(missing)}")
 
 
-async def schedule_daily_round(client: Client, task_queue: str) -> None:
-    """See to it that the daily round is made once, at 0:30 in Shanghai, however many workers there are."""
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(DailyRound.run, id="daily-round", task_queue=task_queue),
-        spec=ScheduleSpec(
-            calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0)], minute=[ScheduleRange(30)])],
-            time_zone_name="Asia/Shanghai",
+async def schedule_rounds(client: Client, task_queue: str) -> None:
+    """See to it that each round is made once, however many workers there are, by the clock of Shanghai.
+
+    The daily round is made at 0:30, the platform's own checks a quarter past each hour.
+    """
+    half_past_midnight = ScheduleCalendarSpec(hour=[ScheduleRange(0)], minute=[ScheduleRange(30)])
+    each_hour = ScheduleCalendarSpec(hour=[ScheduleRange(0, 23)], minute=[ScheduleRange(15)])
+    rounds = {
+        "daily-round": Schedule(
+            action=ScheduleActionStartWorkflow(DailyRound.run, id="daily-round", task_queue=task_queue),
+            spec=ScheduleSpec(calendars=[half_past_midnight], time_zone_name="Asia/Shanghai"),
         ),
-    )
-    try:
-        await client.create_schedule("daily-round", schedule)
-    except ScheduleAlreadyRunningError:
-        return
+        "detection": Schedule(
+            action=ScheduleActionStartWorkflow(DetectionRound.run, id="detection", task_queue=task_queue),
+            spec=ScheduleSpec(calendars=[each_hour], time_zone_name="Asia/Shanghai"),
+            # Checks that were missed are not made up for: the next ones see all that they would have.
+            policy=SchedulePolicy(catchup_window=timedelta(hours=1)),
+        ),
+    }
+    for name, schedule in rounds.items():
+        try:
+            await client.create_schedule(name, schedule)
+        except ScheduleAlreadyRunningError:
+            continue

@@ -12,12 +12,17 @@ import io
 import json
 import logging
 import os
+import re
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -33,7 +38,10 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 1 << 20  # bytes
 _LONGEST = 1 << 16  # bytes of a line
 _LOOK_EVERY = 1.0  # seconds
+_QUIET = 10.0  # seconds after which nobody writes to a file any more that was rotated away
 _KINDS = (".jsonl", ".csv")
+# With what log rotation puts behind it: a number or a date.
+_FILE = re.compile(r"(.+\.(?:jsonl|csv))(?:[.-][0-9][0-9T.:_-]*)?")
 
 
 class Read(NamedTuple):
@@ -50,21 +58,46 @@ class Read(NamedTuple):
 def files(path: Path) -> list[Path]:
     """The files of a feed: itself, or those of a folder. Raises `Refused` where there is none such."""
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.suffix in _KINDS and file.is_file())
+        named = (_FILE.fullmatch(file.name) for file in path.iterdir() if file.is_file())
+        return sorted({path / match[1] for match in named if match})
     if path.suffix not in _KINDS:
         raise Refused(f"{path}: a feed is a folder, or a file that ends in {' or '.join(_KINDS)}")
     return [path]
 
 
-def read(on_record: Sessions, file: Path, *, complete: bool = True) -> Read:
-    """Read what is new of a file into the inbox. Raises `OSError`.
-
-    A last line without its end is taken if the file is `complete`; else it is still being written.
-    """
-    path = str(file.resolve())
+def read_all(on_record: Sessions, file: Path) -> Read:
+    """Read a whole file into the inbox, also what was read before. Raises `OSError`."""
+    whole, place, line = Read([], 0), 0, 0
     with file.open("rb") as opened:
-        found = _rotated_away(on_record, file, os.fstat(opened.fileno()))
-        return found.and_(_read(on_record, path, opened, file, complete))
+        while True:
+            with on_record.begin() as session:
+                lines = list(_lines(opened, place, file.suffix == ".csv", complete=True))
+                if not lines:
+                    return whole
+                whole = whole.and_(_put(session, file, opened, lines, line))
+            place, line = place + sum(map(len, lines)), line + len(lines)
+
+
+def read_on(on_record: Sessions, file: Path, *, complete: bool = False) -> Read:
+    """Read on in a file from where it was left, and before that in those that were rotated away from it.
+
+    A last line without its end is taken if the file is `complete`; else it is still being written. Raises
+    `OSError`.
+    """
+    whole, there = Read([], 0), set()
+    path = str(file.resolve())
+    for one in _rotated(on_record, file):
+        with suppress(FileNotFoundError), one.open("rb") as opened:
+            # Whoever writes may not have seen yet that it was renamed.
+            quiet = complete or time.time() - os.fstat(opened.fileno()).st_mtime > _QUIET
+            there.add(_identity(opened, file))
+            whole = whole.and_(_read(on_record, path, opened, file, quiet))
+    with suppress(FileNotFoundError), file.open("rb") as opened:
+        there.add(_identity(opened, file))
+        whole = whole.and_(_read(on_record, path, opened, file, complete))
+    with on_record.begin() as session:
+        session.execute(delete(Feed).where(Feed.path == path, Feed.identity.not_in(there)))
+    return whole
 
 
 async def follow(on_record: Sessions, path: Path) -> None:
@@ -73,7 +106,7 @@ async def follow(on_record: Sessions, path: Path) -> None:
     while True:
         try:
             for file in files(path):
-                await asyncio.to_thread(read, on_record, file, complete=False)
+                await asyncio.to_thread(read_on, on_record, file)
             troubled = ""
         except (OSError, OperationalError) as error:
             if troubled != str(error):
@@ -82,71 +115,74 @@ async def follow(on_record: Sessions, path: Path) -> None:
         await asyncio.sleep(_LOOK_EVERY)
 
 
-def _rotated_away(on_record: Sessions, file: Path, now: os.stat_result) -> Read:
-    """What is left of files that were at this path before: they are looked for under their new names."""
+def _rotated(on_record: Sessions, file: Path) -> list[Path]:
+    """The files that were at this path before, the oldest first: by their names, or known from then."""
+    folder = file.resolve().parent
     with on_record() as session:
-        path = str(file.resolve())
-        known = session.scalars(select(Feed.identity).where(Feed.path == path)).all()
-    whole = Read([], 0)
-    gone = {identity.partition(":")[0] for identity in known} - {_inode(now)}
-    if not gone:
-        return whole
-    for other in file.resolve().parent.iterdir():
-        if other.is_file() and _inode(other.stat()) in gone:
-            with other.open("rb") as opened:
-                if _identity(opened) in known:
-                    whole = whole.and_(_read(on_record, path, opened, file, complete=True))
-    with on_record.begin() as session:
-        for row in session.scalars(select(Feed).where(Feed.path == path)):
-            if row.identity.partition(":")[0] in gone:
-                session.delete(row)
-    return whole
+        known = session.scalars(select(Feed.identity).where(Feed.path == str(file.resolve()))).all()
+    before = {identity.partition(":")[0] for identity in known}
+    found = {}
+    for other in folder.iterdir():
+        match = _FILE.fullmatch(other.name)
+        with suppress(FileNotFoundError):
+            stat = other.stat()
+            named = match is not None and match[1] == file.name
+            if S_ISREG(stat.st_mode) and other.name != file.name and (named or _inode(stat) in before):
+                found[other] = stat.st_mtime
+    return sorted(found, key=lambda other: (found[other], other.name))
 
 
 def _inode(stat: os.stat_result) -> str:
     return f"{stat.st_dev}-{stat.st_ino}"
 
 
-def _identity(opened: BinaryIO) -> str:
+def _identity(opened: BinaryIO, file: Path) -> str:
     """What a file is known by: a name may go to another file, and a number of the disk too."""
     opened.seek(0)
-    first = opened.readline(_LONGEST)
-    return f"{_inode(os.fstat(opened.fileno()))}:{hashlib.sha256(first).hexdigest()[:16]}"
+    begins = b"".join(opened.readline(_LONGEST) for _ in range(_begins(file)))
+    return f"{_inode(os.fstat(opened.fileno()))}:{hashlib.sha256(begins).hexdigest()[:16]}"
+
+
+def _begins(file: Path) -> int:
+    """How many lines tell one file from the next: the heading of a CSV file doesn't."""
+    return 2 if file.suffix == ".csv" else 1
 
 
 def _read(on_record: Sessions, path: str, opened: BinaryIO, file: Path, complete: bool) -> Read:
     opened.seek(0)
-    if not complete and not opened.readline(_LONGEST).endswith(b"\n"):
+    begun = all(opened.readline(_LONGEST).endswith(b"\n") for _ in range(_begins(file)))
+    if not complete and not begun:
         return Read([], 0)
-    identity, whole = _identity(opened), Read([], 0)
-    as_csv = file.suffix == ".csv"
+    identity, whole = _identity(opened, file), Read([], 0)
     while True:
         with on_record.begin() as session:
             feed = _feed(session, path, identity)
-            lines = list(_lines(opened, feed.place, as_csv, complete))
+            if feed.place > os.fstat(opened.fileno()).st_size:  # it was emptied, and begins as before
+                feed.place = feed.line = 0
+            lines = list(_lines(opened, feed.place, file.suffix == ".csv", complete))
             if not lines:
                 return whole
-            columns = _columns(opened) if as_csv else []
-            arrivals = []
-            for number, text in enumerate(lines, feed.line + 1):
-                if (as_csv and number == 1) or not text.strip():
-                    continue
-                arrivals.append(_arrival(file, number, text, columns))
-            put = inbox.put(session, arrivals, f"file {file.name}"[:200])
+            whole = whole.and_(_put(session, file, opened, lines, feed.line))
             feed.place += sum(map(len, lines))
             feed.line += len(lines)
             feed.read_at = datetime.now(UTC)
-        whole = whole.and_(Read([one.id for one in put], sum(one.new for one in put)))
+
+
+def _put(session: Session, file: Path, opened: BinaryIO, lines: Sequence[bytes], before: int) -> Read:
+    columns = _columns(opened) if file.suffix == ".csv" else []
+    numbered = list(enumerate(lines, before + 1))
+    if columns and before == 0:
+        numbered = numbered[1:]
+    arrivals = [_arrival(file, number, line, columns) for number, line in numbered if line.strip()]
+    put = inbox.put(session, arrivals, f"file {file.name}"[:200])
+    return Read([one.id for one in put], sum(one.new for one in put))
 
 
 def _feed(session: Session, path: str, identity: str) -> Feed:
     """How far the file was read, kept to this transaction: two monitors may follow one file."""
-    feed = session.get(Feed, (path, identity), with_for_update=True)
-    if feed is None:
-        feed = Feed(path=path, identity=identity, place=0, line=0, read_at=datetime.now(UTC))
-        session.add(feed)
-        session.flush()
-    return feed
+    new = {"path": path, "identity": identity, "place": 0, "line": 0, "read_at": datetime.now(UTC)}
+    session.execute(insert(Feed).values(new).on_conflict_do_nothing())
+    return session.get_one(Feed, (path, identity), with_for_update=True)
 
 
 def _lines(opened: BinaryIO, place: int, as_csv: bool, complete: bool) -> Iterator[bytes]:

@@ -84,9 +84,12 @@ def postgres(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = True) -> Iterator[Temporal]:
+def temporal(
+    settings: Settings, *, time_skipping: bool = False, web: bool = True, port: int = 0
+) -> Iterator[Temporal]:
     """Run a Temporal server until the context ends, and leave its address in a file for other processes.
 
+    With a `port`, it takes that one if it is free: whoever knows it from before finds it there again.
     `time_skipping` is for tests and the demo: it lets a caller move the clock of a case. Raises `Refused`
     if the server doesn't start.
     """
@@ -94,7 +97,7 @@ def temporal(settings: Settings, *, time_skipping: bool = False, web: bool = Tru
     home.mkdir(parents=True, exist_ok=True)
     pid_file = home / "temporal.pid"
     _stop_left_over(pid_file, home / "temporal.db")
-    port = _free_port(7233 if web else 0)
+    port = _free_port(port or (7233 if web else 0))
     web_port = _free_port(8233) if web else 0
     command = [
         _program(),

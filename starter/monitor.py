@@ -1,126 +1,275 @@
-"""Reports that come in by themselves: files of JSON lines, each line one violation report."""
+"""The monitor: hands each report of the inbox to its case. Several of them share the work."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from temporalio.client import Client
 
+from registry import inbox
+from registry.inbox import Outcome
+from registry.models import Incoming
 from registry.session import Sessions
 from rulebook.report import Report
-from starter.reports import submit
+from rulebook.vocabulary import IncomingStatus, workflow_id
+from starter.reports import record, start
 from starter.settings import Refused, Unreachable
 from workflows.messages import faults
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 20
-_LOOK_EVERY = 1.0  # seconds
+AT_ONCE = 50
+"""How many reports are on their way to Temporal at once."""
 
-
-class SetAside(NamedTuple):
-    """A line that could not be handed to a case, and why; `line` counts from 1."""
-
-    line: int
-    why: str
-    text: str
+_BATCH = 500  # reports kept by one transaction
+_LOOK_EVERY = 5.0  # seconds: for what is to be tried again, and should a wake-up be lost
+_LOOK_AGAIN = 0.2  # seconds, at what another monitor is about to settle
+_LONGEST_PAUSE = 30.0  # seconds, while a server is away
 
 
 class Taken(NamedTuple):
-    """What became of a file: reports handed to their cases, handled before, and lines set aside."""
+    """What became of a batch: how many reports ended how, and whether a server was away meanwhile."""
 
-    handed_over: int
-    handled_before: int
-    set_aside: list[SetAside]
+    ended: Counter[IncomingStatus]
+    away: Unreachable | None
+
+    @property
+    def settled(self) -> int:
+        """How many reports have left the inbox."""
+        return self.ended.total()
 
 
-async def take_in(
+async def share(
     client: Client,
     on_record: Sessions,
     task_queue: str,
-    feed: Path,
-    progress: Callable[[int, int], None] = lambda done, lines: None,
-) -> Taken:
-    """Hand every report of a file to its case; lines that can't be are set aside in `FILE.refused.jsonl`.
-
-    Safe to repeat, after a crash too: a report is known by its source and id. A file that is still growing
-    may end in half a line; it is taken when the file is taken in again. Raises `Unreachable`.
-    """
-    content = await asyncio.to_thread(feed.read_bytes)
-    lines = [(n, text) for n, text in enumerate(content.split(b"\n"), 1) if text.strip()]
-    places = asyncio.Semaphore(_AT_ONCE)
-    done = handled = 0
-    refused: list[SetAside] = []
-
-    async def take(line: int, text: bytes) -> None:
-        nonlocal done, handled
-        async with places:
-            try:
-                report = Report.model_validate_json(text)
-                went = await submit(client, on_record, task_queue, report)
-                handled += went.handled_in is not None
-            except Unreachable:
-                raise
-            except (ValidationError, Refused) as error:
-                why = faults(error) if isinstance(error, ValidationError) else str(error)
-                refused.append(SetAside(line, why, text.decode("utf-8", "replace")))
-            done += 1
-            progress(done, len(lines))
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for line, text in lines:
-                tasks.create_task(take(line, text))
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed
-    refused.sort()
-    _set_aside(feed, refused)
-    return Taken(len(lines) - handled - len(refused), handled, refused)
-
-
-def _feeds(folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return [feed for feed in sorted(folder.glob("*.jsonl")) if not feed.name.endswith(".refused.jsonl")]
-
-
-def refused_file(feed: Path) -> Path:
-    """Where the lines of a feed are kept that were set aside."""
-    return feed.with_name(f"{feed.stem}.refused.jsonl")
-
-
-def _set_aside(feed: Path, refused: list[SetAside]) -> None:
-    target = refused_file(feed)
-    if not refused:
-        target.unlink(missing_ok=True)
-        return
-    draft = target.with_suffix(".part")
-    draft.write_text("".join(json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in refused), "utf-8")
-    draft.replace(target)
-
-
-async def watch(
-    client: Client,
-    on_record: Sessions,
-    task_queue: str,
-    folder: Path,
-    tell: Callable[[Path, Taken], None],
+    tell: Callable[[Taken], None] = lambda taken: None,
 ) -> None:
-    """Take in each report file of a folder, and again when it changes, until cancelled.
+    """Hand over what comes into the inbox, until cancelled; waits, ever longer, for a server that is away.
 
-    While a server is away it says so once a round and tries again: nothing is lost, only late.
+    Cancelled or killed in the middle, nothing is lost: what was not settled goes to another monitor, and a
+    report that its case has already is known there.
     """
-    seen: dict[Path, tuple[int, int]] = {}
-    while True:
-        for feed in _feeds(folder):
+    pause = 1.0
+    bell = _Bell(on_record)
+    try:
+        while True:
+            bell.hush()
             try:
-                stat = feed.stat()
-                if seen.get(feed) != (stat.st_size, stat.st_mtime_ns):
-                    tell(feed, await take_in(client, on_record, task_queue, feed))
-                    seen[feed] = (stat.st_size, stat.st_mtime_ns)
-            except (OSError, Unreachable) as error:
-                log.warning("%s: %s; trying again", feed, error)
-        await asyncio.sleep(_LOOK_EVERY)
+                taken = await hand_over(client, on_record, task_queue)
+            except OperationalError as error:
+                taken = Taken(Counter(), Unreachable(f"the registry does not answer: {error.orig}"))
+            tell(taken)
+            if taken.away:
+                log.warning("%s; trying again in %.0f s", taken.away, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = 1.0
+                if not taken.settled:
+                    await bell.rung(_LOOK_EVERY)
+    finally:
+        bell.close()
+
+
+async def settle(
+    client: Client,
+    on_record: Sessions,
+    task_queue: str,
+    ids: Sequence[int],
+    tell: Callable[[int], None] = lambda settled: None,
+) -> dict[IncomingStatus, int]:
+    """Hand over reports until these have been settled, by this monitor or another one; returns how.
+
+    Raises `Unreachable` where a server is away.
+    """
+    while True:
+        try:
+            taken = await hand_over(client, on_record, task_queue)
+            ended = await asyncio.to_thread(_counted, on_record, ids)
+        except OperationalError as error:
+            raise Unreachable(f"the registry does not answer: {error.orig}") from error
+        waiting = ended.pop(IncomingStatus.WAITING, 0)
+        tell(len(ids) - waiting)
+        if taken.away:
+            raise taken.away
+        if not waiting:
+            return ended
+        if not taken.settled:
+            await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _counted(on_record: Sessions, ids: Sequence[int]) -> dict[IncomingStatus, int]:
+    with on_record() as session:
+        return inbox.counted(session, ids)
+
+
+async def hand_over(client: Client, on_record: Sessions, task_queue: str) -> Taken:
+    """Hand over a batch of reports that no other monitor has.
+
+    1. The rows are kept by a transaction: should this process die, they are free again at once.
+    2. The reports are put on record, and each is handed to its case, which takes it once, however often it
+       comes (`starter/reports.py`).
+    3. What became of each is recorded. When a server is away, the rest stays as it is.
+
+    Raises `sqlalchemy.exc.OperationalError` where the registry doesn't answer.
+    """
+    batch = _Batch(client, on_record, task_queue)
+    session = on_record()
+    try:
+        rows = await asyncio.to_thread(inbox.claim, session, _BATCH)
+        await batch.hand(rows)
+
+        def settle_and_let_go() -> None:
+            inbox.settle(session, batch.outcomes)
+            inbox.try_later(session, batch.troubled)
+            session.commit()
+
+        await asyncio.to_thread(settle_and_let_go)
+    finally:
+        await asyncio.to_thread(session.close)
+    return Taken(Counter(outcome.status for outcome in batch.outcomes), batch.away)
+
+
+class _Batch:
+    """Reports on their way to their cases, and what has become of each so far."""
+
+    def __init__(self, client: Client, on_record: Sessions, task_queue: str) -> None:
+        self._client = client
+        self._on_record = on_record
+        self._task_queue = task_queue
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self.outcomes: list[Outcome] = []
+        self.troubled: list[tuple[int, str]] = []
+        self.away: Unreachable | None = None
+
+    async def hand(self, rows: Sequence[Incoming]) -> None:
+        """Hand over these reports."""
+        understood: list[tuple[Incoming, Report]] = []
+        for row in rows:
+            try:
+                understood.append((row, _understood(row)))
+            except ValidationError as error:
+                self._refuse(row, faults(error))
+            except Refused as refused:
+                self._refuse(row, str(refused))
+        try:
+            became = await self._record([report for _, report in understood])
+        except SQLAlchemyError as error:
+            if isinstance(error, OperationalError) or len(rows) == 1:
+                raise
+            # One of them makes trouble: each by itself, so that it holds up no other one.
+            for row, _ in understood:
+                await self._alone(row)
+            return
+        to_start = []
+        for (row, report), before in zip(understood, became, strict=True):
+            if isinstance(before, Refused):
+                self._refuse(row, str(before))
+            elif before is None:
+                to_start.append(self._start(row, report))
+            else:
+                self._handed(row, report)
+        await asyncio.gather(*to_start)
+
+    async def _record(self, reports: Sequence[Report]) -> list[str | Refused | None]:
+        return await asyncio.to_thread(record, self._on_record, reports)
+
+    async def _alone(self, row: Incoming) -> None:
+        try:
+            await self.hand([row])
+        except OperationalError:
+            raise
+        except SQLAlchemyError as error:
+            log.exception("report %s/%s", row.source, row.report_id)
+            self.troubled.append((row.id, f"{type(error).__name__}: {error}"[:1000]))
+
+    async def _start(self, row: Incoming, report: Report) -> None:
+        async with self._places:
+            if self.away:
+                return
+            try:
+                await start(self._client, self._task_queue, report)
+            except Unreachable as error:
+                self.away = error
+            except Refused as refused:
+                self._refuse(row, str(refused))
+            else:
+                self._handed(row, report)
+
+    def _handed(self, row: Incoming, report: Report) -> None:
+        case_id = workflow_id(report.kind, report.number)
+        self.outcomes.append(Outcome(row.id, IncomingStatus.HANDED, workflow_id=case_id))
+
+    def _refuse(self, row: Incoming, why: str) -> None:
+        self.outcomes.append(Outcome(row.id, IncomingStatus.REFUSED, why))
+
+
+def _understood(row: Incoming) -> Report:
+    payload: Any = row.payload
+    if not isinstance(payload, dict):
+        raise Refused("the payload is no JSON object")
+    if why := payload.get("why") if "unreadable" in payload else None:
+        raise Refused(str(why))
+    named = {"source": row.source, "report_id": row.report_id}
+    for name, value in named.items():
+        if payload.get(name, value) != value:
+            raise Refused(f"{name} is {value!r} in the inbox, and {payload[name]!r} in the report")
+    return Report.model_validate(payload | named)
+
+
+class _Bell:
+    """Rings when something has come into the inbox (PostgreSQL's LISTEN)."""
+
+    def __init__(self, on_record: Sessions) -> None:
+        self._engine: Engine = on_record.kw["bind"]
+        self._connection: Any = None
+        self._descriptor = -1
+        self._rung = asyncio.Event()
+
+    def hush(self) -> None:
+        """Listen for what comes from now on."""
+        self._rung.clear()
+
+    async def rung(self, within: float) -> None:
+        """Wait until it rings, at most so many seconds; where it can't listen, it only waits."""
+        if self._connection is None:
+            try:
+                self._connection = await asyncio.to_thread(self._listen)
+                self._descriptor = self._connection.fileno()
+                asyncio.get_running_loop().add_reader(self._descriptor, self._heard)
+                within = 0.1  # something may have come in before it listened
+            except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error):
+                self._connection = None
+        try:
+            await asyncio.wait_for(self._rung.wait(), within)
+        except TimeoutError:
+            return
+
+    def _listen(self) -> Any:
+        borrowed = self._engine.raw_connection()
+        connection: Any = borrowed.driver_connection
+        borrowed.detach()
+        connection.autocommit = True
+        connection.cursor().execute(f"listen {inbox.CHANNEL}")
+        return connection
+
+    def _heard(self) -> None:
+        try:
+            self._connection.poll()
+            self._connection.notifies.clear()
+        except Exception:  # noqa: BLE001 - whatever broke the connection, the next wait makes a new one
+            self.close()
+        self._rung.set()
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._connection is not None:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            self._connection.close()
+            self._connection = None

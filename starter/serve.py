@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from pydantic import ValidationError
 from temporalio.client import Client
@@ -36,11 +37,26 @@ async def cases(settings: Settings) -> AsyncIterator[Client]:
     leaves_by = channel(settings)
     client = await connect.temporal(settings)
     await connect.register_attributes(client)
-    await connect.schedule_daily_round(client, settings.task_queue)
+    await connect.schedule_rounds(client, settings.task_queue)
     connect.registry(settings).dispose()
     addresses = Addresses(sender=settings.sender, officers=settings.officers, supervisor=settings.supervisor)
     async with serving(client, settings.task_queue, settings.registry_url(), leaves_by, addresses):
         yield client
+
+
+async def until_stopped(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run these side by side until somebody stops them, or one of them fails."""
+    running = [asyncio.create_task(part) for part in parts]
+    stopping = asyncio.create_task(stopped())
+    try:
+        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*running, stopping):
+            task.cancel()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException) and not isinstance(one, asyncio.CancelledError):
+            raise one
 
 
 async def stopped() -> None:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     officers: Annotated[str, AfterValidator(_addresses)] = "compliance@platform.example"
     supervisor: Annotated[str, AfterValidator(_addresses)] = "supervisor@platform.example"
     task_queue: str = "cases"
+    sources: Path | None = None
 
     channel: Literal["outbox", "smtp", "webhook"] = "outbox"
     smtp_host: str | None = None
@@ -117,6 +118,11 @@ class Settings(BaseSettings):
     def outbox_folder(self) -> Path:
         """Where notices are delivered."""
         return self.outbox or self.home / "outbox"
+
+    @property
+    def notices_go(self) -> str:
+        """Where notices go, for people."""
+        return str(self.outbox_folder.resolve()) if self.channel == "outbox" else f"by {self.channel}"
 
     @property
     def reports_folder(self) -> Path:

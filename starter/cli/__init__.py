@@ -16,14 +16,17 @@ from starter.cli import (
     agents,
     calendar,
     cases,
+    detect,
     dossier,
     explain,
     fairness,
     fraud,
+    monitor,
     notices,
     officers,
     policy,
     registry,
+    reports,
     serve,
     waits,
 )
@@ -66,10 +69,11 @@ app = typer.Typer(
       $ enforce verify 400-800-1234 --pass
     """,
 )
-for module in (
-    *(serve, registry, cases, explain, notices, dossier, officers, waits, fairness, fraud, agents, policy),
-    calendar,
-):
+_MODULES = (
+    *(serve, registry, monitor, reports, detect, cases, explain, notices, dossier),
+    *(officers, waits, fairness, fraud, agents, policy, calendar),
+)
+for module in _MODULES:
     module.add_to(app)
 
 

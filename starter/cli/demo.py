@@ -5,7 +5,6 @@ Temporal server.
 """
 
 import asyncio
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from rich.table import Table
 from registry import importer
 from rulebook.money import ZERO, yuan
 from rulebook.vocabulary import written
-from starter import connect, local, monitor, serve
+from starter import connect, feeds, local, monitor, serve
 from starter.cli import show
 from starter.cli.fates import OFFICER, STORIES, Fate, Played, Violation
 from starter.settings import Settings
@@ -32,7 +31,7 @@ ENFORCE = Path(sys.argv[0])
 def run(*, stay: bool) -> None:
     """Play the demo; with `stay`, keep the servers up until Ctrl-C. Raises `Refused` if one runs already."""
     started = time.monotonic()
-    settings = Settings(home=HOME)
+    settings = Settings(home=HOME, channel="outbox")
     out = show.console()
     out.print(f"starting PostgreSQL and Temporal in {HOME.resolve()}")
     with local.servers(settings, time_skipping=True, afresh=True) as temporal:
@@ -48,9 +47,9 @@ async def _play(settings: Settings, web: str, started: float, *, stay: bool) -> 
         with on_record.begin() as session:
             loaded = importer.load(session, rows, datetime.now(UTC), OFFICER)
         out.print(f"registry: {loaded.agents_added} agents, {loaded.numbers_added} numbers")
-        feed = Path(shutil.copy(SAMPLES / "reports.jsonl", settings.home))
-        taken = await monitor.take_in(client, on_record, settings.task_queue, feed)
-        show.taken(feed, taken)
+        came = feeds.read_all(on_record, SAMPLES / "reports.jsonl")
+        ended = await monitor.settle(client, on_record, settings.task_queue, came.ids)
+        out.print(f"reports.jsonl: {show.ended(ended)}")
 
         played = Played(client, VirtualTime(client), on_record, settings.task_queue)
         stories = [

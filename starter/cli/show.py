@@ -4,7 +4,6 @@ import json as _json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from activities.waits import advice
+from registry.models import Incoming
 from rulebook.money import yuan
-from rulebook.vocabulary import SHANGHAI, Stage, one_line, written
+from rulebook.vocabulary import SHANGHAI, IncomingStatus, Stage, one_line, written
 from starter.agents import AgentView
 from starter.docket import Entry, Waiting
-from starter.monitor import Taken, refused_file
 from workflows.messages import Story
 
 _COLOURS = {
@@ -221,15 +220,26 @@ def renewals(waiting: Sequence[Waiting]) -> None:
     console().print(drawn if waiting else "no renewal is waiting")
 
 
-def taken(feed: Path, what: Taken) -> None:
-    """Print what became of a feed."""
-    out = console()
-    out.print(
-        f"{feed.name}: {what.handed_over} reports handed to their cases, "
-        f"{what.handled_before} handled before, {len(what.set_aside)} set aside",
-        soft_wrap=True,
+def ended(how: Mapping[IncomingStatus, int]) -> str:
+    """How reports have ended, in words."""
+    told = [f"{how[status]} {status}" for status in IncomingStatus if how.get(status)]
+    return ", ".join(told) or "no reports"
+
+
+def incoming(reports: Sequence[Incoming]) -> None:
+    """Print reports of the inbox."""
+    drawn = rows(
+        table("no.", "source / id", "came in", "via", "status", "reason"),
+        (
+            (
+                str(report.id),
+                f"{outside(report.source)}/{outside(report.report_id)}",
+                when(report.received_at),
+                outside(report.via),
+                report.status,
+                outside(report.reason or report.workflow_id or ""),
+            )
+            for report in reports
+        ),
     )
-    for line in what.set_aside[:20]:
-        out.print(f"  line {line.line}: {outside(line.why)}", soft_wrap=True)
-    if what.set_aside:
-        out.print(f"  kept in {refused_file(feed)}", soft_wrap=True)
+    console().print(drawn if reports else "no report matches")

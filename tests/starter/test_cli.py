@@ -1,7 +1,6 @@
 """The command line, as a process of its own against real servers."""
 
 import asyncio
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -235,21 +234,6 @@ async def test_a_registry_file_is_loaded_as_a_whole_or_not_at_all(
     assert (await enforce("registry", "import", "good.csv", "--json")).json["numbers_added"] == 1
     with world.on_record() as session:
         assert session.get_one(Number, "4001000001").customer == "乙客户"
-
-
-async def test_a_feed_with_bad_lines_goes_through_and_sets_them_aside(
-    world: World, enforce: Enforce, tmp_path: Path
-) -> None:
-    [number] = an_agent(world.on_record)
-    feed = tmp_path / "feed.jsonl"
-    feed.write_text(f"{a_report(number).model_dump_json()}\n{{half\n")
-    first = await enforce("monitor", "feed.jsonl")
-    assert first.code == 1
-    assert (
-        "1 reports handed to their cases, 0 handled before, 1 set aside\n  line 2: Invalid JSON" in first.out
-    )
-    [kept] = (tmp_path / "feed.refused.jsonl").read_text().splitlines()
-    assert json.loads(kept)["text"] == "{half"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

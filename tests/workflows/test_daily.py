@@ -91,8 +91,8 @@ async def test_the_round_is_made_each_day_half_an_hour_after_midnight_in_china(w
     await _reclaimed(world, number)
     with world.on_record.begin() as session:
         session.execute(update(Number).values(quarantined_until=date(2026, 1, 1)))
-    await connect.schedule_daily_round(world.client, world.task_queue)
-    await connect.schedule_daily_round(world.client, world.task_queue)  # another worker starts
+    await connect.schedule_rounds(world.client, world.task_queue)
+    await connect.schedule_rounds(world.client, world.task_queue)  # another worker starts
     daily = world.client.get_schedule_handle("daily-round")
     try:
         midnight = shanghai("2026-01-05", "00:00")
@@ -105,7 +105,8 @@ async def test_the_round_is_made_each_day_half_an_hour_after_midnight_in_china(w
             await asyncio.wait_for(world.client.get_workflow_handle(made).result(), 20)
         assert _numbers(world) == {number: (NumberStatus.FREE, Holder.NOBODY)}
     finally:
-        await daily.delete()
+        for scheduled in ("daily-round", "detection"):
+            await world.client.get_schedule_handle(scheduled).delete()
 
 
 # 3.3: renewals

@@ -1,0 +1,109 @@
+"""`enforce monitor`: the service that takes violation reports in and hands them to their cases."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from starter.cli.options import Json
+
+monitor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(monitor, name="monitor")
+
+
+@monitor.callback()
+def run(
+    ctx: typer.Context,
+    feed: Annotated[
+        list[Path] | None,
+        typer.Option("--follow", exists=True, metavar="PATH", help="a file or folder of JSON lines or CSV"),
+    ] = None,
+    http: Annotated[
+        str, typer.Option("--http", metavar="HOST:PORT", help="take reports in by POST /reports")
+    ] = "",
+) -> None:
+    """Take violation reports in, and hand each to its case, until Ctrl-C.
+
+    Reports come into the inbox of the registry: other systems insert them there, --follow reads files as they
+    grow, --http takes signed requests. Several monitors share the work; one that dies loses nothing.
+
+    \b
+    Examples:
+      $ enforce monitor
+      $ enforce monitor --follow /var/spool/reports --http 127.0.0.1:8400
+      $ enforce monitor status
+    """
+    if ctx.invoked_subcommand:
+        return
+    from starter import connect, feeds, serve, sources
+    from starter import http as door
+    from starter import monitor as service
+    from starter.settings import Refused, Settings
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings()
+    host, _, port = http.rpartition(":")
+    if http and not (port.isdigit() and host):
+        raise Refused(f"--http {http}: has to be HOST:PORT, e.g. 127.0.0.1:8400")
+
+    known = sources.of(settings) if http else {}
+
+    async def serve_all() -> None:
+        client = await connect.temporal(settings)
+        on_record = connect.on_record(settings, pool_size=6 + len(feed or ()) + 4 * bool(http))
+        parts: list[Coroutine[Any, Any, None]] = [service.share(client, on_record, settings.task_queue)]
+        parts += [feeds.follow(on_record, path) for path in feed or ()]
+        async with AsyncExitStack() as open_:
+            where = ""
+            if http:
+                url = await open_.enter_async_context(
+                    door.serving(on_record, known, host.strip("[]"), int(port))
+                )
+                where = f" at {url}/reports"
+            typer.echo(f"taking reports in{where}; Ctrl-C stops, and loses nothing")
+            await serve.until_stopped(*parts)
+
+    asyncio.run(serve_all())
+
+
+@monitor.command()
+def status(as_json: Json = False) -> None:
+    """Show what the inbox holds, by source: what waits and since when, what was handed over, what wasn't.
+
+    \b
+    Example:
+      $ enforce monitor status
+    """
+    from registry import inbox
+    from starter import connect
+    from starter.cli import show
+    from starter.settings import Settings
+
+    with connect.on_record(Settings())() as session:
+        figures = inbox.figures(session)
+    if as_json:
+        show.json([figure.model_dump(mode="json") for figure in figures])
+        return
+    columns = ("source", "waiting", "lag", "handed", "in the last minute", "refused", "parked", "discarded")
+    drawn = show.rows(
+        show.table(*columns),
+        (
+            (
+                show.outside(figure.source),
+                str(figure.waiting),
+                f"{figure.lag:.0f} s" if figure.waiting else "",
+                *(str(n) for n in (figure.handed, figure.handed_last_minute)),
+                *(str(n) for n in (figure.refused, figure.parked, figure.discarded)),
+            )
+            for figure in figures
+        ),
+    )
+    show.console().print(drawn if figures else "no report has come in yet")
