@@ -178,10 +178,9 @@ class Notices:
     def serve_by_hand(self, order: ServeByHand) -> NoticeServed:
         """Put on record how and when an officer served a notice; its clock starts on that day (4.6).
 
-        That of one that had bounced counts anew from that day, and ends no earlier than it said.
-
-        Raises `Refused` if the notice was served already, for a day to come or before it was drafted, or
-        where the proof is not on record.
+        That of one that had bounced counts anew from that day, and ends no earlier than it said. Raises
+        `Refused` if the notice was served already, for a day to come or before it was drafted, or where the
+        proof is not on record.
         """
         with self._sessions.begin() as session:
             the_case(session, order.case_no)
@@ -241,10 +240,17 @@ class Notices:
 
     @staticmethod
     def _delivered(session: Session, case_no: str, at: datetime) -> None:
-        """The case waits for no delivery any more, unless another letter of it does."""
+        """The case waits for no delivery any more, unless another letter of it does.
+
+        What had not arrived when the case ended is asked for no more.
+        """
         session.flush()
-        left = select(func.count()).where(
-            Notice.case_no == case_no, Notice.served_at.is_(None) | Notice.bounced_at.is_not(None)
+        left = (
+            select(func.count())
+            .select_from(Notice)
+            .join(Case, Case.case_no == Notice.case_no)
+            .where(Notice.case_no == case_no, Notice.served_at.is_(None) | Notice.bounced_at.is_not(None))
+            .where(Case.closed_at.is_(None) | (Notice.drafted_at >= Case.closed_at))
         )
         if not session.scalar(left):
             waits.end(session, case_no, Awaiting.DELIVERY, at)

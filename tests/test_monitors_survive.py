@@ -91,6 +91,7 @@ class House:
         self.spool.mkdir()
         self._servers: dict[str, ExitStack] = {}
         self.env: dict[str, str] = {}
+        self._started = 0
         sources = folder / "sources.toml"
         sources.write_text(f'[by-http]\nsecrets = ["{SECRET}"]\nrate = 100000\n')
         self.sources = str(sources)
@@ -144,16 +145,20 @@ class House:
 
     async def start(self, *words: str, says: str) -> asyncio.subprocess.Process:
         """Start `enforce`, and wait until it says that it is ready."""
-        log = (self.settings.home / f"{words[0]}.log").open("ab")
-        running = await asyncio.create_subprocess_exec(
-            str(ENFORCE), *words, env=self.env, stdout=asyncio.subprocess.PIPE, stderr=log
-        )
-        log.close()
-        assert running.stdout
-        while line := await asyncio.wait_for(running.stdout.readline(), 60):
-            if says in line.decode():
+        self._started += 1
+        said = self.settings.home / f"{words[0]}-{self._started}.log"
+        # Into a file: a pipe that nobody reads fills up, and stops the process that writes to it.
+        with said.open("wb") as log:
+            running = await asyncio.create_subprocess_exec(
+                str(ENFORCE), *words, env=self.env, stdout=log, stderr=log
+            )
+        for _ in range(600):
+            if says in said.read_text():
                 return running
-        raise AssertionError((self.settings.home / f"{words[0]}.log").read_text())
+            if running.returncode is not None:
+                break
+            await asyncio.sleep(0.1)
+        raise AssertionError(said.read_text())
 
 
 class Monitors:

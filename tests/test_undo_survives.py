@@ -56,7 +56,10 @@ async def _a_worker(env: dict[str, str]) -> AsyncIterator[None]:
     try:
         assert worker.stdout
         await worker.stdout.readline()
+        # A pipe that nobody reads fills up, and stops the worker that logs into it.
+        reading = asyncio.create_task(worker.stdout.read())
         yield
+        reading.cancel()
     finally:
         worker.kill()
         await worker.wait()

@@ -92,7 +92,10 @@ async def _live_and_die(env: dict[str, str], lives: Iterable[float]) -> None:
         try:
             assert worker.stdout
             await worker.stdout.readline()
+            # A pipe that nobody reads fills up, and stops the worker that logs into it.
+            reading = asyncio.create_task(worker.stdout.read())
             await asyncio.sleep(life)
+            reading.cancel()
         finally:
             worker.kill()
             await worker.wait()

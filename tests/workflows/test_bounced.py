@@ -91,3 +91,11 @@ async def test_a_bounce_of_a_letter_that_the_case_never_sent_ends_where_an_offic
     await case.signal("notice_bounced", {"notice_no": notice_no, "reason": WHY})
     await case.once(lambda told: Awaiting.REFUSED_MESSAGE in told.awaiting)
     assert await case.until("2038-03-05", "00:11") is Stage.PAYMENT
+
+
+async def test_what_had_not_arrived_when_the_case_ended_is_asked_for_no_more(world: World) -> None:
+    case = await _ordered(world)
+    await _bounce(case)
+    await case.dismiss()
+    assert (await case.ended()).outcome is Stage.DISMISSED
+    assert [wait.what for wait in world.rows(Wait) if wait.ended_at is None] == []
