@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from email import message_from_bytes, policy
@@ -403,3 +403,10 @@ def wording(letter: EmailMessage) -> str:
     assert body is not None
     text: str = body.get_content()
     return text.replace("\r\n", "\n")
+
+
+async def unschedule(client: Client) -> None:
+    """Delete the schedules, also those that an earlier test's worker process has left in the server."""
+    for scheduled in ("daily-round", "detection"):
+        with suppress(RPCError):
+            await client.get_schedule_handle(scheduled).delete()

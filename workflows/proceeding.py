@@ -74,6 +74,10 @@ class Proceeding:
         self._undelivered: ServeNotice | None = None
         self._by_hand: NoticeServed | None = None
         self._bounced: list[str] = []
+        named = workflow.info().workflow_id.partition("-")[2]
+        for kind in Kind:
+            if named.startswith(f"{kind.prefix}-"):  # beside a case or after it: asked before it is found
+                self.kind = kind
         seen = workflow.info().typed_search_attributes
         self._shown: dict[str, Any] = {key.name: seen.get(key) for key in attributes.ALL}
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from rich.live import Live
 from rich.table import Table
 
-from registry import importer
+from registry import importer, inbox
 from rulebook.money import ZERO, yuan
-from rulebook.vocabulary import written
+from rulebook.vocabulary import IncomingStatus, written
 from starter import connect, feeds, local, monitor, serve
 from starter.cli import show
 from starter.cli.fates import OFFICER, STORIES, Fate, Played, Violation
@@ -50,6 +50,8 @@ async def _play(settings: Settings, web: str, started: float, *, stay: bool) -> 
         came = feeds.read_all(on_record, SAMPLES / "reports.jsonl")
         ended = await monitor.settle(client, on_record, settings.task_queue, came.ids)
         out.print(f"reports.jsonl: {show.ended(ended)}")
+        with on_record() as session:
+            show.incoming(inbox.of(session, came.ids, IncomingStatus.REFUSED))
 
         played = Played(client, VirtualTime(client), on_record, settings.task_queue)
         stories = [

@@ -48,7 +48,7 @@ def test_every_violation_of_the_demo_ends_as_the_rulebook_says(played: str, what
     assert re.search(f" {ends} *$", line)
 
 
-def test_the_demo_says_what_it_set_aside_and_where_to_look(played: str) -> None:
-    assert "23 reports handed to their cases, 0 handled before, 3 set aside" in played
+def test_the_demo_says_which_reports_it_refused_and_where_to_look(played: str) -> None:
+    assert "reports.jsonl: 22 handed, 3 refused" in played
     assert "number 400-800-0000 is not in the registry" in played
     assert re.search(r"Web UI +http://127.0.0.1:\d+", played)

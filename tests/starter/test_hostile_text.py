@@ -2,8 +2,6 @@
 
 import unicodedata
 
-import pytest
-
 from tests.starter.conftest import Enforce
 from tests.world import World, a_report, an_agent
 
@@ -27,10 +25,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("command", READ)
-async def test_no_text_from_outside_acts_in_the_terminal(
-    world: World, enforce: Enforce, command: str
-) -> None:
+async def test_no_text_from_outside_acts_in_the_terminal(world: World, enforce: Enforce) -> None:
     [number] = an_agent(world.on_record, name=HOSTILE, contact=HOSTILE)
     case = await world.open(a_report(number, facts=HOSTILE, report_id=HOSTILE[:120]), on="2038-03-01")
     await case.rectified(statement=HOSTILE)
@@ -38,14 +33,10 @@ async def test_no_text_from_outside_acts_in_the_terminal(
     await case.appeal(statement=HOSTILE)
     case_no, agent_id = await case.case_no(), (await case.attributes())["Agent"].split()[0]
     named = {"CASE": case_no, "AGENT": agent_id, "NOTICE": f"{case_no}-N1"}
-
-    ran = await enforce(*(named.get(word, word) for word in READ[command]))
-
-    assert ran.code == 0, ran.err
-    acting = {char for char in ran.out if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")} - {
-        "\n",
-        "\r",
-    }
-    assert acting == set()
-    if command in ("case", "explain", "notice"):
-        assert "[bold red]甲[/bold red]" in ran.out
+    for command, words in READ.items():
+        ran = await enforce(*(named.get(word, word) for word in words))
+        assert ran.code == 0, ran.err
+        acting = {c for c in ran.out if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")}
+        assert (command, acting <= {"\n", "\r"}) == (command, True)
+        if command in ("case", "explain", "notice"):
+            assert "[bold red]甲[/bold red]" in ran.out

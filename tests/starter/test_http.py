@@ -230,7 +230,7 @@ WRONG: list[tuple[bytes, str | None, str]] = [
     (_with(f'"reported_by": {"9" * 100_000}'), "reported_by", "Input should be a valid string"),
     (_with('"reported_by": null'), "reported_by", "Input should be a valid string"),
     (_json(report(" \t")), "report_id", "must not be empty"),
-    (_json(report("9" * 201)), "report_id", "Value should have at most 200"),
+    (_json(report("9" * 201)), "report_id", "String should have at most 200"),
     (_json(report(source="hotline")), "source", "has to be dial-back"),
 ]
 

@@ -18,7 +18,7 @@ from registry.models import AuditLine, Number
 from rulebook.vocabulary import Awaiting, Holder, Kind, NumberStatus, Stage
 from starter import connect
 from starter.settings import Refused
-from tests.world import World, a_report, an_agent, shanghai
+from tests.world import World, a_report, an_agent, shanghai, unschedule
 from workflows.messages import Answer
 
 
@@ -91,6 +91,7 @@ async def test_the_round_is_made_each_day_half_an_hour_after_midnight_in_china(w
     await _reclaimed(world, number)
     with world.on_record.begin() as session:
         session.execute(update(Number).values(quarantined_until=date(2026, 1, 1)))
+    await unschedule(world.client)
     await connect.schedule_rounds(world.client, world.task_queue)
     await connect.schedule_rounds(world.client, world.task_queue)  # another worker starts
     daily = world.client.get_schedule_handle("daily-round")
@@ -105,8 +106,7 @@ async def test_the_round_is_made_each_day_half_an_hour_after_midnight_in_china(w
             await asyncio.wait_for(world.client.get_workflow_handle(made).result(), 20)
         assert _numbers(world) == {number: (NumberStatus.FREE, Holder.NOBODY)}
     finally:
-        for scheduled in ("daily-round", "detection"):
-            await world.client.get_schedule_handle(scheduled).delete()
+        await unschedule(world.client)
 
 
 # 3.3: renewals

@@ -13,7 +13,7 @@ from activities.detection import Detected
 from registry.models import AuditLine, Base, Complaint, Incoming, ObservedUse, OperatorAlert, ReportRow
 from rulebook.vocabulary import ComplaintKind, IncomingStatus, Kind, Stage, workflow_id
 from starter import connect, monitor
-from tests.world import CaseInTime, World, an_agent, shanghai, wording
+from tests.world import CaseInTime, World, an_agent, shanghai, unschedule, wording
 from workflows.detection import DetectionRound
 
 Check = Callable[[str, str], Awaitable[Detected]]
@@ -124,6 +124,7 @@ async def test_the_checks_are_made_a_quarter_past_each_hour_once_however_many_wo
     world: World,
 ) -> None:
     [number] = an_agent(world.on_record)
+    await unschedule(world.client)
     await connect.schedule_rounds(world.client, world.task_queue)
     await connect.schedule_rounds(world.client, world.task_queue)  # another worker starts
     checks = world.client.get_schedule_handle("detection")
@@ -139,8 +140,7 @@ async def test_the_checks_are_made_a_quarter_past_each_hour_once_however_many_wo
         for one in made:
             await asyncio.wait_for(world.client.get_workflow_handle(one).result(), 20)
     finally:
-        for scheduled in ("daily-round", "detection"):
-            await world.client.get_schedule_handle(scheduled).delete()
+        await unschedule(world.client)
     with world.on_record() as session:
         [row] = session.scalars(select(Incoming))
     assert row.payload["number"] == number
