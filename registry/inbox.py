@@ -98,6 +98,12 @@ def put(session: Session, arrivals: Sequence[Arrival], via: str) -> list[Put]:
     return placed
 
 
+def waiting(session: Session) -> int:
+    """How many reports wait."""
+    counted = select(func.count()).select_from(Incoming).where(Incoming.status == IncomingStatus.WAITING)
+    return session.execute(counted).scalar_one()
+
+
 def storable(value: Any) -> Any:
     """Data from outside without what PostgreSQL can't hold: NUL, and halves of characters."""
     match value:

@@ -3,13 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from starter.cli.options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from registry.session import Sessions
+    from starter.monitor import Taken
 
 monitor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
@@ -59,9 +65,12 @@ def run(
     async def serve_all() -> None:
         client = await connect.temporal(settings)
         on_record = connect.on_record(settings, pool_size=6 + len(feed or ()) + 4 * bool(http))
-        parts: list[Coroutine[Any, Any, None]] = [service.share(client, on_record, settings.task_queue)]
-        parts += [feeds.follow(on_record, path) for path in feed or ()]
         async with AsyncExitStack() as open_:
+            tell = open_.enter_context(_backlog(on_record))
+            parts: list[Coroutine[Any, Any, None]] = [
+                service.share(client, on_record, settings.task_queue, tell),
+                *(feeds.follow(on_record, path) for path in feed or ()),
+            ]
             where = ""
             if http:
                 url = await open_.enter_async_context(
@@ -72,6 +81,31 @@ def run(
             await serve.until_stopped(*parts)
 
     asyncio.run(serve_all())
+
+
+@contextmanager
+def _backlog(on_record: "Sessions") -> "Iterator[Callable[[Taken], None]]":
+    """A progress bar where somebody watches, as long as reports wait."""
+    from rich.progress import Progress
+
+    from registry import inbox
+    from starter.cli import show
+
+    out = show.console(error=True)
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("reports", total=None, visible=False)
+        done = 0
+
+        def tell(taken: "Taken") -> None:
+            nonlocal done
+            if not out.is_terminal or taken.away:
+                return
+            with on_record() as session:
+                left = inbox.waiting(session)
+            done = done + taken.settled if left else 0
+            progress.update(task, completed=done, total=done + left, visible=bool(left))
+
+        yield tell
 
 
 @monitor.command()
