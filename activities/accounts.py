@@ -152,7 +152,7 @@ def account_of(session: Session, case_no: str) -> Account:
     """The account of a case's agent, locked until the transaction ends."""
     case = session.get_one(Case, case_no)
     return session.execute(
-        select(Account).where(Account.agent_id == case.agent_id).with_for_update()
+        select(Account).where(Account.agent_id == case.agent_id).with_for_update(key_share=True)
     ).scalar_one()
 
 

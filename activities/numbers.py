@@ -151,7 +151,7 @@ class Numbers:
                 select(Number.number)
                 .where(Number.agent_id == case.agent_id, Number.status != NumberStatus.FREE)
                 .order_by(Number.number)
-                .with_for_update()
+                .with_for_update(key_share=True)
             ).all()
             # Those that another case has taken too: should it be undone, they stay where this one put them.
             moved = _hold(session, order, case, Hold.RECLAIM, kept, until)
@@ -202,7 +202,7 @@ class Numbers:
                 if case_no:
                     audit.lock(session, case_no)
             rested = session.scalars(
-                select(Number).where(resting).order_by(Number.number).with_for_update()
+                select(Number).where(resting).order_by(Number.number).with_for_update(key_share=True)
             ).all()
             for number in rested:
                 number.status, number.holder = NumberStatus.FREE, Holder.NOBODY
@@ -238,7 +238,7 @@ class Numbers:
             taken_by = session.scalar(select(Number.reclaimed_by).where(Number.number == order.number))
             if taken_by:
                 audit.lock(session, taken_by)
-            number = session.get(Number, order.number, with_for_update=True)
+            number = session.get(Number, order.number, with_for_update={"key_share": True})
             direct = number and number.holder is Holder.PLATFORM and number.status in _IN_USE
             if number is None or taken_by is None or number.reclaimed_by != taken_by or not direct:
                 raise Refused(f"number {written(order.number)} is not in direct service")
@@ -253,7 +253,7 @@ class Numbers:
 
 def _number_of(session: Session, case_no: str) -> Number:
     case = session.get_one(Case, case_no)
-    return session.get_one(Number, case.number, with_for_update=True)
+    return session.get_one(Number, case.number, with_for_update={"key_share": True})
 
 
 def _hold(

@@ -119,7 +119,7 @@ class Undoing:
             its_numbers = select(Number.number).where(
                 Number.number.in_(own.with_only_columns(HoldRow.number))
             )
-            session.execute(its_numbers.order_by(Number.number).with_for_update()).all()
+            session.execute(its_numbers.order_by(Number.number).with_for_update(key_share=True)).all()
             placed = session.scalars(own.order_by(HoldRow.id)).all()
             stood = [hold for hold in placed if hold.lifted_at is None]
             holds.lift(session, stood, order.at, case.case_no)

@@ -52,7 +52,8 @@ T = TypeVar("T", bound=Done)
 
 def lock(session: Session, case_no: str) -> None:
     """Keep the case to this transaction: always before what belongs to it, or two wait for each other."""
-    # What the session knew of it before it waited here may be old.
+    # What the session knew of it before it waited here may be old. With key_share, as numbers and accounts:
+    # a second update of the case checks its foreign keys anew, and must not wait for who holds a number.
     anew = select(Case).where(Case.case_no == case_no).with_for_update(key_share=True)
     session.execute(anew.execution_options(populate_existing=True)).scalar_one()
 

@@ -79,7 +79,10 @@ def bring_numbers(session: Session, agent_id: str, numbers: Collection[str]) -> 
     A number that is free has left the agent for good.
     """
     rows = session.scalars(
-        select(Number).where(Number.number.in_(numbers)).order_by(Number.number).with_for_update()
+        select(Number)
+        .where(Number.number.in_(numbers))
+        .order_by(Number.number)
+        .with_for_update(key_share=True)
     ).all()
     oldest: dict[str, dict[Hold, HoldRow]] = {}
     for hold in standing(session, agent_id, (Hold.FREEZE, Hold.TAKE_BACK, Hold.RECLAIM)):

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from registry import audit
+from registry import audit, holds
 from registry.models import AuditLine, Case, Payment
 from registry.proof import examine, examine_all
 from registry.session import Sessions
@@ -130,3 +130,15 @@ def test_a_line_that_was_not_committed_leaves_no_gap(on_record: Sessions, case: 
     with on_record() as session:
         proof = examine(session, case.case_no)
     assert (proof.lines, proof.faults) == (2, ())
+
+
+def test_a_case_is_written_to_while_another_one_holds_its_number(on_record: Sessions, case: Case) -> None:
+    with on_record.begin() as other:
+        holds.bring_numbers(other, case.agent_id, [case.number])
+        with on_record.begin() as session:
+            session.execute(text("set local lock_timeout = '1s'"))
+            audit.lock(session, case.case_no)
+            session.get_one(Case, case.case_no).opened_by = "李敏"
+            session.flush()
+            line = audit.line(shanghai("2026-02-12"), "李敏", "second update of the row")
+            audit.record(session, case.case_no, "note", audit.Done(line=line))
