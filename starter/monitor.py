@@ -158,14 +158,21 @@ class _Batch:
                 self._refuse(row, faults(error))
             except Refused as refused:
                 self._refuse(row, str(refused))
+        await self._take(understood)
+
+    async def _take(self, understood: Sequence[tuple[Incoming, Report]]) -> None:
+        if not understood:
+            return
         try:
-            became = await self._record([report for _, report in understood])
+            became = await asyncio.to_thread(record, self._on_record, [report for _, report in understood])
+        except OperationalError:
+            raise
         except SQLAlchemyError as error:
-            if isinstance(error, OperationalError) or len(rows) == 1:
-                raise
-            # One of them makes trouble: each by itself, so that it holds up no other one.
-            for row, _ in understood:
-                await self._alone(row)
+            if len(understood) == 1:
+                self._trouble(understood[0][0], error)
+            else:  # each by itself, so that the one that makes trouble holds up no other one
+                for one in understood:
+                    await self._take([one])
             return
         to_start = []
         for (row, report), before in zip(understood, became, strict=True):
@@ -176,18 +183,6 @@ class _Batch:
             else:
                 self._handed(row, report)
         await asyncio.gather(*to_start)
-
-    async def _record(self, reports: Sequence[Report]) -> list[str | Refused | None]:
-        return await asyncio.to_thread(record, self._on_record, reports)
-
-    async def _alone(self, row: Incoming) -> None:
-        try:
-            await self.hand([row])
-        except OperationalError:
-            raise
-        except SQLAlchemyError as error:
-            log.exception("report %s/%s", row.source, row.report_id)
-            self.troubled.append((row.id, f"{type(error).__name__}: {error}"[:1000]))
 
     async def _start(self, row: Incoming, report: Report) -> None:
         async with self._places:
@@ -205,6 +200,10 @@ class _Batch:
     def _handed(self, row: Incoming, report: Report) -> None:
         case_id = workflow_id(report.kind, report.number)
         self.outcomes.append(Outcome(row.id, IncomingStatus.HANDED, workflow_id=case_id))
+
+    def _trouble(self, row: Incoming, error: Exception) -> None:
+        log.error("report %s/%s makes trouble", row.source, row.report_id, exc_info=error)
+        self.troubled.append((row.id, f"{type(error).__name__}: {error}"[:1000]))
 
     def _refuse(self, row: Incoming, why: str) -> None:
         self.outcomes.append(Outcome(row.id, IncomingStatus.REFUSED, why))

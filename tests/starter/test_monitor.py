@@ -242,6 +242,38 @@ async def test_while_temporal_is_away_nothing_is_acknowledged_and_nothing_is_par
     assert await monitor.settle(world.client, world.on_record, world.task_queue, ids) == {HANDED: 3}
 
 
+_POISON = """
+create function refuse_poison() returns trigger language plpgsql as $$
+begin
+    if new.report_id like 'poison%' then
+        raise exception 'poison';
+    end if;
+    return new;
+end $$;
+create trigger poison before insert on reports for each row execute function refuse_poison();
+"""
+
+
+@pytest.mark.parametrize("others", [0, 3])
+async def test_a_report_that_makes_trouble_is_tried_later_and_holds_up_no_other_one(
+    world: World, others: int
+) -> None:
+    with world.on_record.begin() as session:
+        session.execute(text(_POISON))
+    numbers = an_agent(world.on_record, numbers=others + 1)
+    good = [a_report(number) for number in numbers[1:]]
+    ids = _put(world.on_record, [a_report(numbers[0], report_id="poison"), *good])
+    taken = await monitor.hand_over(world.client, world.on_record, world.task_queue)
+    assert (taken.settled, taken.away) == (others, None)
+    with world.on_record.begin() as session:
+        [poison] = inbox.of(session, ids, IncomingStatus.WAITING)
+        assert (poison.report_id, poison.attempts) == ("poison", 1)
+        assert "poison" in str(poison.reason)
+        session.execute(text("drop trigger poison on reports; update inbox set try_at = clock_timestamp()"))
+    ended = await monitor.settle(world.client, world.on_record, world.task_queue, ids)
+    assert ended == {HANDED: others + 1}
+
+
 # The officer's part
 
 
