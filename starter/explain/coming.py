@@ -48,7 +48,12 @@ def _waiting(of: Record, days: Calendar, as_of: datetime) -> Iterator[Next]:
     if notice := of.unserved:
         clock = ", and no clock starts before it is" if notice.last_day else ""
         told = f"notice {notice.notice_no} ({notice.kind}) is not served yet{clock}"
-        yield waits(Awaiting.DELIVERY, told, "4.6", is_open and notice.kind is not NoticeKind.FINE_LOWERED)
+        holds_up = is_open and notice.kind is not NoticeKind.FINE_LOWERED
+        if notice.bounced_at:
+            holds_up = notice is limit
+            until = ", and nobody is punished on its limit before it is" if holds_up else ""
+            told = f"notice {notice.notice_no} ({notice.kind}) has bounced: it has to be served again{until}"
+        yield waits(Awaiting.DELIVERY, told, "4.6", holds_up)
     if Awaiting.APPEAL in of.waits:
         told = f"appeal {of.appeals[-1].appeal_no} waits for an officer who had no part in the case{left}"
         yield waits(Awaiting.APPEAL, told, "5.1 4.4" if is_open else "5.1")

@@ -103,8 +103,11 @@ class Record:
 
     @property
     def unserved(self) -> Notice | None:
-        """The newest notice, if it is drafted and not served."""
-        return self.notices[-1] if self.notices and self.notices[-1].served_at is None else None
+        """The newest notice, if it is drafted and not served; in an open case else one that has bounced."""
+        if self.notices and self.notices[-1].served_at is None:
+            return self.notices[-1]
+        bounced = (notice for notice in self.notices if notice.bounced_at and self.case.closed_at is None)
+        return next(bounced, None)
 
     @property
     def held(self) -> AuditLine | None:

@@ -4,7 +4,8 @@ import pytest
 
 from registry.models import Notice, Wait
 from rulebook.vocabulary import Awaiting, Stage
-from tests.world import CaseInTime, World, a_report, an_agent
+from starter.explain import explain
+from tests.world import CaseInTime, World, a_report, an_agent, shanghai
 
 WHY = "550 5.1.1 no such mailbox"
 
@@ -53,6 +54,18 @@ async def test_a_promised_deadline_is_no_earlier_after_it_was_served_again(world
     await _bounce(case)
     await case.served("2038-03-01", world.evidence())
     assert await case.last_day() == promised
+
+
+async def test_the_explanation_foretells_no_fine_on_the_limit_of_a_notice_that_has_bounced(
+    world: World,
+) -> None:
+    case = await _ordered(world)
+    await _bounce(case)
+    [next_] = explain(world.on_record, case.id, shanghai("2038-03-02")).next
+    assert "has bounced" in next_.text
+    assert (next_.holds_up, next_.command.split()[:2]) == (True, ["enforce", "served"])
+    await case.served("2038-03-01", world.evidence())
+    assert not explain(world.on_record, case.id, shanghai("2038-03-02")).next[0].holds_up
 
 
 async def test_what_the_agent_did_all_the_same_counts(world: World) -> None:
