@@ -1,7 +1,6 @@
 """Filings in serious circumstances (rulebook 1.6): prepared as documents, each with a status of its own."""
 
 import hashlib
-import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -217,15 +216,13 @@ class Filings:
             "serious": order.serious.model_dump(mode="json"),
             "document_sha256": hashlib.sha256(document.encode()).hexdigest(),
         }
-        exact = json.dumps(filing.attachment, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        filing.sha256 = hashlib.sha256(exact.encode()).hexdigest()
+        filing.sha256 = hashlib.sha256(audit.canonical(filing.attachment).encode()).hexdigest()
 
 
 def evidence(row: ReportRow) -> dict[str, Any]:
     """A report as evidence, with the hash of what came in."""
     report = Report.model_validate(row.payload)
-    exact = json.dumps(row.payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    sha256 = hashlib.sha256(exact.encode()).hexdigest()
+    sha256 = hashlib.sha256(audit.canonical(row.payload).encode()).hexdigest()
     return {"key": report.key, "facts": report.facts, "sha256": sha256}
 
 

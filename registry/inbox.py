@@ -98,10 +98,10 @@ def put(session: Session, arrivals: Sequence[Arrival], via: str) -> list[Put]:
     return placed
 
 
-def waiting(session: Session) -> int:
-    """How many reports wait."""
-    counted = select(func.count()).select_from(Incoming).where(Incoming.status == IncomingStatus.WAITING)
-    return session.execute(counted).scalar_one()
+def waiting(session: Session, at_most: int | None = None) -> int:
+    """How many reports wait; counted no further than `at_most`."""
+    some = select(Incoming.id).where(Incoming.status == IncomingStatus.WAITING).limit(at_most).subquery()
+    return session.execute(select(func.count()).select_from(some)).scalar_one()
 
 
 def storable(value: Any) -> Any:

@@ -12,19 +12,17 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain, pairwise
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Text, cast, func, select, text
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from registry.audit import UTC_INSTANT, canonical, hashed
 from registry.models import Appeal, AuditLine, Case, Evidence, Notice
-from registry.session import Sessions
 from rulebook.vocabulary import one_line
 
 _AT_ONCE = 100  # cases
@@ -47,16 +45,11 @@ class Proof(BaseModel):
     faults: tuple[str, ...]
 
 
-@contextmanager
-def snapshot(on_record: Sessions) -> Iterator[Session]:
-    """A session that sees the registry at one moment: what has only grown meanwhile must not seem altered."""
-    with on_record() as session:
-        session.execute(text("set transaction isolation level repeatable read, read only"))
-        yield session
-
-
 def examine(session: Session, case_no: str) -> Proof:
-    """Examine the record of a case. Raises `NoResultFound` where there is none."""
+    """Examine the record of a case, in a snapshot: what has grown meanwhile must not seem altered.
+
+    Raises `NoResultFound` where there is no such case.
+    """
     counted = session.execute(select(Case.lines).where(Case.case_no == case_no)).scalar_one()
     [proof] = _examine(session, {case_no: counted})
     return proof
@@ -69,6 +62,16 @@ def examine_all(session: Session) -> Iterator[Proof]:
         yield from _examine(session, {case.case_no: case.lines for case in cases})
     lines = [_Line.of(row) for row in session.execute(_lines.where(AuditLine.case_no.is_(None)))]
     yield Proof(case_no=None, lines=len(lines), head=_head(lines), faults=tuple(_chain(lines, None)))
+
+
+def proof_of_service(notice: Notice) -> str | None:
+    """The hash of the file that proves how an officer has served a notice, if one has."""
+    return _proof_in(notice.receipt)
+
+
+def _proof_in(receipt: str | None) -> str | None:
+    told = _BY_HAND.fullmatch(receipt or "")
+    return told[1] if told else None
 
 
 def hashed_lines(session: Session, case_no: str) -> list[tuple[str, str]]:
@@ -93,8 +96,8 @@ def _examine(session: Session, cases: Mapping[str, int]) -> Iterator[Proof]:
     letters = letters.where(Notice.case_no.in_(cases)).order_by(Notice.notice_no)
     for row in session.execute(letters, execution_options={"yield_per": 20}):
         notices[row.case_no].append(_Letter.of(row))
-        if proof := _BY_HAND.fullmatch(row.receipt or ""):
-            named[row.case_no][proof[1]] = f"notice {row.notice_no}"
+        if proof := _proof_in(row.receipt):
+            named[row.case_no][proof] = f"notice {row.notice_no}"
     appeals = select(Appeal.case_no, Appeal.appeal_no, Appeal.evidence).where(Appeal.case_no.in_(cases))
     for case_no, appeal_no, files in session.execute(appeals.order_by(Appeal.appeal_no)):
         named[case_no] |= {str(file): f"appeal {appeal_no}" for file in files}

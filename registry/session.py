@@ -1,11 +1,13 @@
 """Connecting to the registry, and bringing its schema up to date."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 Sessions: TypeAlias = sessionmaker[Session]
@@ -20,6 +22,14 @@ def connect(url: str, pool_size: int = 5) -> Engine:
 def sessions(engine: Engine) -> Sessions:
     """A factory of sessions; objects stay readable after their transaction."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def snapshot(on_record: Sessions) -> Iterator[Session]:
+    """A session that sees the registry as of one moment, and changes nothing."""
+    with on_record() as session:
+        session.execute(text("set transaction isolation level repeatable read, read only"))
+        yield session
 
 
 def migrate(engine: Engine) -> None:

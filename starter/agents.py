@@ -5,11 +5,11 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from activities.fines import balance
 from registry.models import Account, Agent, Case, Fine, Number
-from registry.session import Sessions
+from registry.session import Sessions, snapshot
 from rulebook.money import ZERO
 from rulebook.vocabulary import AccountStatus, FineStatus, Kind, Stage
 from starter.settings import Refused
@@ -59,8 +59,7 @@ class AgentView(BaseModel):
 
 def view(on_record: Sessions, agent_id: str) -> AgentView:
     """The agent as it stands. Raises `Refused` where there is none."""
-    with on_record() as session:
-        session.execute(text("set transaction isolation level repeatable read, read only"))
+    with snapshot(on_record) as session:
         agent = session.get(Agent, agent_id)
         if agent is None:
             raise Refused(f"no agent {agent_id} is in the registry")

@@ -10,8 +10,8 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
-from email import message_from_bytes, policy
 from importlib import resources
 from typing import Any
 
@@ -21,11 +21,13 @@ from activities.filings import evidence
 from activities.letters import Letters
 from registry import audit, proof
 from registry.models import AuditLine, Evidence, Notice
-from registry.session import Sessions
+from registry.session import Sessions, snapshot
 from rulebook.money import yuan
 from rulebook.vocabulary import SHANGHAI, one_line, written
 from rulebook.working_days import Deadline
+from starter import letters
 from starter.explain.record import Record, cases_named
+from starter.letters import Part
 from starter.settings import Refused
 
 _READ_ME = """案卷 {case_no}
@@ -85,7 +87,7 @@ def make(on_record: Sessions, named: str) -> Dossier:
 
     Raises `Refused` where there is none.
     """
-    with proof.snapshot(on_record) as session:
+    with snapshot(on_record) as session:
         case = next(iter(cases_named(session, named)), None)
         if case is None:
             raise Refused(f"no case {named} is in the registry")
@@ -137,9 +139,9 @@ def _files(of: Record, examined: proof.Proof) -> Iterator[tuple[str, bytes]]:
         yield f"filings/{filing.filing_no}.json", audit.canonical(filing.attachment).encode()
         if filing.withdrawal:
             yield f"filings/{filing.filing_no}-withdrawal.txt", filing.withdrawal.encode()
-    letters, cover = Letters(), _cover(of)
-    yield "timeline.svg", letters.typeset("timeline", cover, _made_at(of), "svg")
-    yield "dossier.pdf", letters.typeset("dossier", cover, _made_at(of), "pdf")
+    press, cover = Letters(), _cover(of)
+    yield "timeline.svg", press.typeset("timeline", cover, _made_at(of), "svg")
+    yield "dossier.pdf", press.typeset("dossier", cover, _made_at(of), "pdf")
 
 
 def _json(value: Any) -> bytes:
@@ -216,18 +218,15 @@ def _notices(notices: Sequence[Notice]) -> Iterator[tuple[str, bytes]]:
     for notice in notices:
         name = f"notices/{notice.notice_no}"
         yield f"{name}.eml", notice.content
-        letter = message_from_bytes(notice.content, policy=policy.default)
-        text = letter.get_body(("plain",))
-        if text is not None:
-            yield f"{name}.txt", text.get_content().replace("\r\n", "\n").encode()
-        for attached in letter.iter_attachments():
-            if attached.get_content_type() == "application/pdf":
-                yield f"{name}.pdf", attached.get_content()
+        with suppress(Refused):  # it was sent without one
+            yield f"{name}.txt", letters.part(notice, Part.TEXT).replace(b"\r\n", b"\n")
+        with suppress(Refused):
+            yield f"{name}.pdf", letters.part(notice, Part.PDF)
 
 
 def _evidence(of: Record) -> list[Evidence]:
     named = {str(sha256) for appeal in of.appeals for sha256 in appeal.evidence}
-    named |= {notice.receipt.rpartition(", ")[2] for notice in of.notices if notice.receipt}
+    named |= {sha256 for notice in of.notices if (sha256 := proof.proof_of_service(notice))}
     kept = (of.session.get(Evidence, sha256) for sha256 in sorted(named))
     return [file for file in kept if file is not None]
 

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from registry import inbox
+from registry import importer, inbox
 from registry.inbox import Arrival
 from registry.models import Feed
 from registry.session import Sessions
@@ -211,12 +211,10 @@ def _columns(opened: BinaryIO) -> list[str]:
 
 def _decoded(data: bytes) -> str:
     """Text as Chinese offices make it; what is neither is kept readable as far as it is."""
-    for encoding in ("utf-8-sig", "gb18030"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("utf-8", "replace")
+    try:
+        return importer.decode(data)
+    except importer.Refused:
+        return data.decode("utf-8", "replace")
 
 
 def _arrival(file: Path, number: int, line: bytes, columns: Sequence[str]) -> Arrival:

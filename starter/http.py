@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
@@ -29,7 +29,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from registry import inbox
 from registry.inbox import Figures
-from registry.models import Incoming
 from registry.session import Sessions
 from rulebook.report import Report
 from rulebook.vocabulary import IncomingStatus
@@ -227,9 +226,7 @@ class _Door:
             yield session
 
     def _count_waiting(self, session: Session) -> int:
-        some = select(Incoming.id).where(Incoming.status == IncomingStatus.WAITING)
-        bounded = some.limit(self._limits.waiting).subquery()
-        return session.scalar(select(func.count()).select_from(bounded)) or 0
+        return inbox.waiting(session, at_most=self._limits.waiting)
 
 
 def app(on_record: Sessions, sources: Sources, limits: Limits = Limits()) -> FastAPI:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.calendar import calendar
 from registry.models import AuditLine, Case, Fine, Notice
-from registry.session import Sessions
+from registry.session import Sessions, snapshot
 from rulebook.backtest import Act, Backtest, CaseFacts, Deed, Outcome, backtest
 from rulebook.money import ZERO
 from rulebook.policy import Policy, faults, in_force, load, published
@@ -81,8 +81,7 @@ def against_the_record(
     on_record: Sessions, policy: Policy, since: date, until: date, now: datetime
 ) -> Backtest:
     """The backtest of a policy on the cases opened on these days, in one snapshot of the registry."""
-    with on_record() as session:
-        session.execute(text("set transaction isolation level repeatable read, read only"))
+    with snapshot(on_record) as session:
         record, days = _facts(session, since, until), calendar(session)
     # Where clocks are moved on, as in the demo, the record is ahead of now.
     newest = max((at for case in record for at in (case.opened_at, *(a.at for a in case.acts))), default=now)

@@ -54,9 +54,8 @@ def detect(
       $ enforce detect --dry-run --as-of 2026-11-26 --policy draft.toml
       $ enforce detect
     """
-    from sqlalchemy import text
-
     from activities import detection
+    from registry.session import snapshot
     from rulebook.vocabulary import SHANGHAI
     from starter import connect, policies
     from starter.cli import show
@@ -69,13 +68,13 @@ def detect(
         # The last moment of the day, so that it is that day's policy which is asked.
         now = as_of.replace(tzinfo=SHANGHAI) + timedelta(days=1, microseconds=-1)
     by = policies.named(policy) if policy else policies.in_force_on(now.astimezone(SHANGHAI).date())
-    with connect.on_record(Settings())() as session:
-        if dry_run:
-            session.execute(text("set transaction isolation level repeatable read, read only"))
+    on_record = connect.on_record(Settings())
+    if dry_run:
+        with snapshot(on_record) as session:
             found = detection.violations(session, by, now)
-        else:
+    else:
+        with on_record.begin() as session:
             found = detection.report(session, now, officer)
-            session.commit()
     if as_json:
         show.json({"dry_run": dry_run, "as_of": now, "policy": by.effective, "found": _told(found)})
     else:

@@ -163,7 +163,8 @@ def verify(
 
 def _of(on_record: "Sessions", named: str) -> "Proof":
     from registry.models import Notice
-    from registry.proof import examine, snapshot
+    from registry.proof import examine
+    from registry.session import snapshot
     from starter.explain.record import cases_named
     from starter.settings import Refused
 
@@ -180,7 +181,8 @@ def _of_all(on_record: "Sessions") -> "Iterator[Proof]":
     from sqlalchemy import func, select
 
     from registry.models import Case
-    from registry.proof import examine_all, snapshot
+    from registry.proof import examine_all
+    from registry.session import snapshot
     from starter.cli import show as print_
 
     out = print_.console(error=True)

@@ -5,10 +5,8 @@ All of it is read from the registry, in one snapshot: for open and ended cases a
 
 from datetime import datetime
 
-from sqlalchemy import text
-
 from activities.filings import shown
-from registry.session import Sessions
+from registry.session import Sessions, snapshot
 from starter.explain.coming import coming
 from starter.explain.deeds import deed
 from starter.explain.record import Record, cases_named
@@ -22,8 +20,7 @@ def explain(on_record: Sessions, named: str, now: datetime) -> Explained:
 
     Raises `Refused` where there is none.
     """
-    with on_record() as session:
-        session.execute(text("set transaction isolation level repeatable read, read only"))
+    with snapshot(on_record) as session:
         found = cases_named(session, named)
         if not found:
             raise Refused(f"no case {named} is in the registry")

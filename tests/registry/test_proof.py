@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.models import Appeal, AuditLine, Case, Evidence, Notice
-from registry.proof import Proof, examine, examine_all, snapshot
-from registry.session import Sessions
+from registry.proof import Proof, examine, examine_all
+from registry.session import Sessions, snapshot
 from rulebook.vocabulary import NoticeKind
 from tests.registry.test_models import a_case
 from tests.world import shanghai
