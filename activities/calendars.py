@@ -8,8 +8,9 @@ from temporalio import activity
 from registry.calendar import calendar
 from registry.models import Case, Notice
 from registry.session import Sessions
+from rulebook.deadlines import Deadline, later
 from rulebook.vocabulary import SHANGHAI
-from rulebook.working_days import Deadline, deadline, later
+from rulebook.working_days import deadline
 
 
 class OpenCases(BaseModel):

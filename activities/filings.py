@@ -3,7 +3,6 @@
 import hashlib
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from temporalio import activity
@@ -14,6 +13,7 @@ from activities.step import Refused, Serious, Step, standing_case
 from registry import audit, waits
 from registry.models import Agent, Case, Filing, Fine, Notice, Number, ReportRow
 from registry.session import Sessions
+from registry.shown import FilingShown
 from rulebook.policy import in_force
 from rulebook.report import Report
 from rulebook.vocabulary import LEGAL_MOVES, Awaiting, FilingKind, FilingStatus, FineStatus
@@ -23,19 +23,6 @@ class PrepareFilings(Step):
     """Prepare every filing of a case."""
 
     serious: Serious
-
-
-class FilingShown(BaseModel):
-    """A filing in the story."""
-
-    model_config = ConfigDict(frozen=True)
-
-    filing_no: str
-    kind: FilingKind
-    recipient: str
-    status: FilingStatus
-    sha256: str
-    reason: str = ""
 
 
 class FilingsPrepared(audit.Done):

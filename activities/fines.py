@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
@@ -11,6 +10,7 @@ from activities.step import Refused, Step, the_case
 from registry import audit, waits
 from registry.models import Account, Agent, Case, Fine, Payment
 from registry.session import Sessions
+from registry.shown import Raised
 from rulebook.money import ZERO, Balance, yuan
 from rulebook.policy import in_force
 from rulebook.vocabulary import Awaiting, FineStatus
@@ -44,18 +44,6 @@ class PaymentRecorded(audit.Done):
 
 class VoidFine(Step):
     """Take a fine back."""
-
-
-class Raised(BaseModel):
-    """A later fine of another case that stands and is higher than it would be without the one taken back."""
-
-    model_config = ConfigDict(frozen=True)
-
-    case_no: str
-    workflow_id: str
-    amount: Decimal
-    offence: int
-    would_be: Decimal
 
 
 class FineVoided(audit.Done):

@@ -14,9 +14,11 @@ from registry import audit
 from registry.calendar import calendar
 from registry.models import Case, Fine, Notice
 from registry.session import Sessions
+from registry.shown import Line
+from rulebook.deadlines import Deadline, later
 from rulebook.money import Balance
 from rulebook.vocabulary import FineStatus, Stage
-from rulebook.working_days import Deadline, deadline, later, working_days
+from rulebook.working_days import deadline, working_days
 
 
 class ReckonDeadline(Step):
@@ -33,7 +35,7 @@ class DeadlineReckoned(audit.Done):
     balance: Balance = Balance()
     outcome: Stage | None = None
     offence: int | None = None
-    reviewed: tuple[audit.Line, ...] = ()
+    reviewed: tuple[Line, ...] = ()
 
 
 class ExtendLimit(Step):

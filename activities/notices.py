@@ -17,10 +17,11 @@ from registry import audit, waits
 from registry.calendar import calendar
 from registry.models import AuditLine, Case, Evidence, Filing, Fine, HoldRow, Notice, Number, ReportRow
 from registry.session import Sessions
+from rulebook.deadlines import Deadline, later
 from rulebook.policy import in_force
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, Holder, NoticeKind, Stage
-from rulebook.working_days import Deadline, deadline, later
+from rulebook.working_days import deadline
 
 
 class ServeNotice(Step):

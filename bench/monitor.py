@@ -27,8 +27,8 @@ from registry.session import Sessions, connect, migrate, sessions
 from rulebook.vocabulary import Kind
 from starter import connect as to_servers
 from starter import feeds, local, monitor
-from starter.reports import CLAUSES
 from starter.settings import Settings
+from workflows import names
 from workflows.messages import CaseStart
 
 ROUNDS = 3
@@ -116,7 +116,7 @@ async def _bare(client: Client, reports: list[dict[str, Any]]) -> None:
     async def start(report: dict[str, Any]) -> None:
         async with places:
             await client.start_workflow(
-                CLAUSES[report["kind"]].__name__,
+                names.CLAUSES[report["kind"]],
                 CaseStart(),
                 id=f"bare-{report['report_id']}",
                 task_queue="nobody",

@@ -14,29 +14,15 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from registry.models import AuditLine, Case
+from registry.shown import Line
 from rulebook.vocabulary import one_line
-
-
-class Line(BaseModel):
-    """One line of a case's story, as people read it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    at: AwareDatetime
-    by: str
-    text: str
-
-    @classmethod
-    def of(cls, row: AuditLine) -> Self:
-        """The line as it stands in the registry."""
-        return cls(at=row.at, by=row.actor, text=row.text)
 
 
 class Done(BaseModel):
@@ -156,8 +142,13 @@ def line(at: datetime, by: str, text: str) -> Line:
     return Line(at=at, by=one_line(by), text=one_line(text))
 
 
+def line_of(row: AuditLine) -> Line:
+    """A line as it stands in the registry."""
+    return Line(at=row.at, by=row.actor, text=row.text)
+
+
 def trail(session: Session, case_no: str, steps: str = "%") -> list[Line]:
     """The story of a case, oldest first; of the steps that match, or the whole of it."""
     lines = select(AuditLine).where(AuditLine.case_no == case_no, AuditLine.step.like(steps))
     rows = session.scalars(lines.order_by(AuditLine.serial))
-    return [Line.of(row) for row in rows]
+    return list(map(line_of, rows))

@@ -229,7 +229,7 @@ def of(session: Session, ids: Sequence[int], *statuses: IncomingStatus) -> Seque
 def counted(session: Session, ids: Sequence[int]) -> dict[IncomingStatus, int]:
     """How many of these reports have which status."""
     those = select(Incoming.status, func.count()).where(_among(ids)).group_by(Incoming.status)
-    return dict(session.execute(those).tuples().all())
+    return {status: count for status, count in session.execute(those)}
 
 
 _FIGURES = text(

@@ -27,10 +27,11 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from rulebook.deadlines import Deadline
 from rulebook.money import ZERO
 from rulebook.policy import Policy
 from rulebook.vocabulary import SHANGHAI, Business, Kind, Stage
-from rulebook.working_days import Calendar, Deadline, deadline, working_days
+from rulebook.working_days import Calendar, deadline, working_days
 
 UNKNOWN = (
     "How an agent would have acted under other limits and amounts: here it acts as it did on record.",

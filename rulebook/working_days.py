@@ -1,17 +1,18 @@
-"""Working days and deadlines (rulebook 4.1 and 4.2).
+"""Working days, and when a limit of so many of them ends (rulebook 4.1 and 4.2).
 
 Sources: the State Council's yearly arrangement of public holidays with its make-up weekends (through the
 `holidays` package, or from the registry where it is newer), and the PRC Civil Code, articles 201 to 203.
 """
 
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache, cached_property
 
 import holidays
 from holidays.countries.china import ChinaStaticHolidays
 from pydantic import BaseModel, ConfigDict
 
+from rulebook.deadlines import Deadline
 from rulebook.vocabulary import SHANGHAI
 
 _PUBLISHED_YEARS = frozenset(ChinaStaticHolidays.special_public_holidays)
@@ -71,27 +72,6 @@ class Calendar(BaseModel):
         return frozenset(day.year for day in self.arranged)
 
 
-class Deadline(BaseModel):
-    """The end of a limit: 24:00 of its last day, which is 0:00 of the day after it, in Asia/Shanghai.
-
-    Provisional while the arrangement of a year it counts through is unpublished (4.2).
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    last_day: date
-    provisional: bool = False
-
-    @property
-    def at(self) -> datetime:
-        """The instant at which the limit has ended."""
-        return datetime.combine(self.last_day + timedelta(days=1), time(), SHANGHAI)
-
-    def __str__(self) -> str:
-        mark = ", provisional" if self.provisional else ""
-        return f"{self.last_day} 24:00 (Asia/Shanghai{mark})"
-
-
 def deadline(served_at: datetime, working_days: int, calendar: Calendar) -> Deadline:
     """When a limit of N working days ends whose notice was served at an instant (4.1).
 
@@ -112,15 +92,6 @@ def deadline(served_at: datetime, working_days: int, calendar: Calendar) -> Dead
         if idle > LONGEST_CLOSURE:
             raise ValueError(f"no working day in the year before {day}: check the closing days")
     return Deadline(last_day=day, provisional=not all(calendar.published(year) for year in years))
-
-
-def later(promised: Deadline, computed: Deadline) -> Deadline:
-    """The deadline that holds when one was promised already: never earlier than promised (4.3)."""
-    return (
-        computed
-        if computed.last_day >= promised.last_day
-        else promised.model_copy(update={"provisional": computed.provisional})
-    )
 
 
 def working_days(first: date, last: date, calendar: Calendar) -> int:

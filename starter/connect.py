@@ -2,9 +2,8 @@
 
 import asyncio
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import (
@@ -21,11 +20,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from registry import session
 from starter.settings import Settings, Unreachable
-from workflows import attributes
-from workflows.daily import DailyRound
-from workflows.detection import DetectionRound
+from workflows import attributes, names
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from registry.session import Sessions
 
 
 async def temporal(settings: Settings) -> Client:
@@ -48,9 +49,13 @@ async def temporal(settings: Settings) -> Client:
         ) from error
 
 
-def registry(settings: Settings, pool_size: int = 5) -> Engine:
+def registry(settings: Settings, pool_size: int = 5) -> "Engine":
     """The registry's engine, with so many connections at most. Raises `Unreachable`."""
-    engine = session.connect(settings.registry_url(), pool_size)
+    from sqlalchemy.exc import OperationalError
+
+    from registry.session import connect
+
+    engine = connect(settings.registry_url(), pool_size)
     try:
         with engine.connect():
             return engine
@@ -58,9 +63,11 @@ def registry(settings: Settings, pool_size: int = 5) -> Engine:
         raise Unreachable(f"the registry does not answer: {error.orig}") from error
 
 
-def on_record(settings: Settings, pool_size: int = 5) -> session.Sessions:
+def on_record(settings: Settings, pool_size: int = 5) -> "Sessions":
     """The registry's sessions, so many at once. Raises `Unreachable`."""
-    return session.sessions(registry(settings, pool_size))
+    from registry.session import sessions
+
+    return sessions(registry(settings, pool_size))
 
 
 async def register_attributes(client: Client) -> None:
@@ -104,11 +111,11 @@ async def schedule_rounds(client: Client, task_queue: str) -> None:
     each_hour = ScheduleCalendarSpec(hour=[ScheduleRange(0, 23)], minute=[ScheduleRange(15)])
     rounds = {
         "daily-round": Schedule(
-            action=ScheduleActionStartWorkflow(DailyRound.run, id="daily-round", task_queue=task_queue),
+            action=ScheduleActionStartWorkflow(names.DAILY_ROUND, id="daily-round", task_queue=task_queue),
             spec=ScheduleSpec(calendars=[half_past_midnight], time_zone_name="Asia/Shanghai"),
         ),
         "detection": Schedule(
-            action=ScheduleActionStartWorkflow(DetectionRound.run, id="detection", task_queue=task_queue),
+            action=ScheduleActionStartWorkflow(names.DETECTION_ROUND, id="detection", task_queue=task_queue),
             spec=ScheduleSpec(calendars=[each_hour], time_zone_name="Asia/Shanghai"),
             # Checks that were missed are not made up for: the next ones see all that they would have.
             policy=SchedulePolicy(catchup_window=timedelta(hours=1)),

@@ -1,22 +1,16 @@
 """What officers do when a case is contested: appeals, dismissals, holds, and what is left after an undo."""
 
 import asyncio
-import hashlib
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from registry.models import Evidence
-from registry.session import Sessions
-from rulebook.vocabulary import Awaiting, one_line
+from rulebook.vocabulary import Awaiting
 from starter.desk import APPEAL, DISMISSAL, RESTITUTION, SERIOUS, Case, Ended, act, described, told_or_failed
 from starter.settings import Refused
-from workflows.appeal import Appeal, Dismissal
+from workflows import names
 from workflows.messages import (
     AppealReceived,
     AppealStart,
@@ -28,28 +22,6 @@ from workflows.messages import (
     ServedByHand,
 )
 
-_LARGEST = 50_000_000  # bytes
-
-
-def keep(on_record: Sessions, file: Path, by: str, at: datetime) -> str:
-    """Put a file on record as evidence; returns the hash under which it is kept, once for the same bytes.
-
-    Raises `Refused` for one that is empty, too large or not readable.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
-    if not 0 < len(content) <= _LARGEST:
-        raise Refused(
-            f"{file}: evidence has between 1 byte and {_LARGEST // 1_000_000} MB, not {len(content)}"
-        )
-    sha256 = hashlib.sha256(content).hexdigest()
-    with on_record.begin() as session:
-        row = {"sha256": sha256, "name": one_line(file.name), "content": content}
-        session.execute(insert(Evidence).values(**row, added_at=at, added_by=by).on_conflict_do_nothing())
-    return sha256
-
 
 async def appeal(client: Client, task_queue: str, case: Case, message: AppealReceived) -> str:
     """Record the agent's appeal (5.1), also against a case that has ended; returns the answer."""
@@ -59,7 +31,7 @@ async def appeal(client: Client, task_queue: str, case: Case, message: AppealRec
         except Ended:
             pass
     start = AppealStart(case_no=case.case_no, appeal=message)
-    handle = await _begin(client, task_queue, Appeal.run, start, f"{APPEAL}{case.case_no}", "申诉 · appeal")
+    handle = await _begin(client, task_queue, names.APPEAL, start, f"{APPEAL}{case.case_no}", "申诉 · appeal")
     told = await told_or_failed(client, handle, lambda told: bool(told.awaiting or told.stage.ended))
     line = next((line.text for line in reversed(told.lines) if line.text.startswith("Appeal ")), "recorded")
     return f"{case.case_no}: {line.partition(':')[0]} is recorded; another officer has to decide"
@@ -87,7 +59,7 @@ async def dismiss(client: Client, task_queue: str, case: Case, dismissal: Dismis
             pass
     start = DismissalStart(case_no=case.case_no, dismissal=dismissal)
     handle = await _begin(
-        client, task_queue, Dismissal.run, start, f"{DISMISSAL}{case.case_no}", "撤销 · dismissal"
+        client, task_queue, names.DISMISSAL, start, f"{DISMISSAL}{case.case_no}", "撤销 · dismissal"
     )
     await told_or_failed(client, handle, lambda told: told.stage.undone)
     return f"{case.case_no}: Case dismissed; what it did is undone"

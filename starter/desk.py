@@ -23,11 +23,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from rulebook.money import Balance, yuan
 from rulebook.vocabulary import Awaiting, Kind, Number400, workflow_id, written
-from starter.reports import CLAUSES
 from starter.settings import Refused, Unreachable
-from workflows import attributes
-from workflows.after_case import AfterCase, LatePayment
-from workflows.daily import RenewalDue
+from workflows import attributes, names
 from workflows.messages import (
     Answer,
     LatePaymentStart,
@@ -45,8 +42,8 @@ M = TypeVar("M", bound=BaseModel)
 _ANSWER_WITHIN = 20  # seconds
 _CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")
 SERIOUS, APPEAL, DISMISSAL, RESTITUTION = "serious-", "appeal-", "dismissal-", "restitution-"
-RENEWALS = f"WorkflowType = '{RenewalDue.__name__}' AND ExecutionStatus = 'Running'"
-_CASE_TYPES = f"WorkflowType IN ({', '.join(repr(clause.__name__) for clause in CLAUSES.values())})"
+RENEWALS = f"WorkflowType = '{names.RENEWAL_DUE}' AND ExecutionStatus = 'Running'"
+_CASE_TYPES = f"WorkflowType IN ({', '.join(map(repr, names.CLAUSES.values()))})"
 
 
 class NotKept(Refused):
@@ -226,10 +223,11 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
             return await act(client, case, "paid", payment)
         except Ended:
             pass
-    late: Balance = await _carry_out(
+    late = await _carry_out(
         client,
         task_queue,
-        LatePayment.run,
+        names.LATE_PAYMENT,
+        Balance,
         LatePaymentStart(case_no=case.case_no, payment=payment),
         f"late-payment-{payment.reference}",
         f"{yuan(payment.amount)} for {case.case_no}, which has ended",
@@ -241,19 +239,20 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
 async def after(client: Client, task_queue: str, act: OfficerAct) -> str:
     """Carry out an officer's act on a case that has ended (1.4); returns the answer."""
     summary = f"{act.act} after {act.case_no}, by {act.officer}"
-    answer: Answer = await _carry_out(
-        client, task_queue, AfterCase.run, act, f"{act.act}-{act.case_no}", summary
+    answer = await _carry_out(
+        client, task_queue, names.AFTER_CASE, Answer, act, f"{act.act}-{act.case_no}", summary
     )
     return f"{act.case_no}: {answer.text}"
 
 
 async def _carry_out(
-    client: Client, task_queue: str, run: Callable[..., Any], what: Message, act_id: str, summary: str
-) -> Any:
+    client: Client, task_queue: str, run: str, returns: type[M], what: Message, act_id: str, summary: str
+) -> M:
     """Run a short workflow to its end; asked for twice at once, it runs once."""
     running = client.execute_workflow(
         run,
         what,
+        result_type=returns,
         id=act_id,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         task_queue=task_queue,

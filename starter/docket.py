@@ -6,17 +6,13 @@ from pydantic import BaseModel, ConfigDict
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
+from rulebook.deadlines import Deadline
 from rulebook.vocabulary import Awaiting, Kind, Number400, Stage
-from rulebook.working_days import Deadline
 from starter.desk import RENEWALS, away
-from starter.reports import CLAUSES
-from workflows import attributes
-from workflows.appeal import Appeal, Dismissal
-from workflows.restitution import Restitution
-from workflows.serious import SeriousCircumstances
+from workflows import attributes, names
 
-_BESIDE = (SeriousCircumstances, Appeal, Dismissal, Restitution)
-_LISTED = [*(clause.__name__ for clause in CLAUSES.values()), *(one.__name__ for one in _BESIDE)]
+_BESIDE = (names.SERIOUS_CIRCUMSTANCES, names.APPEAL, names.DISMISSAL, names.RESTITUTION)
+_LISTED = [*names.CLAUSES.values(), *_BESIDE]
 
 
 class Entry(BaseModel):
@@ -55,7 +51,7 @@ class Filter(BaseModel):
 
     def query(self) -> str:
         """The filter in Temporal's language for visibility, which the Web UI takes too."""
-        types = [CLAUSES[self.kind].__name__] if self.kind else _LISTED
+        types = [names.CLAUSES[self.kind]] if self.kind else _LISTED
         wanted = [f"WorkflowType IN ({', '.join(map(repr, types))})"]
         if self.ended is not None:
             wanted.append(f"ExecutionStatus {'!=' if self.ended else '='} 'Running'")

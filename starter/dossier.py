@@ -22,9 +22,9 @@ from activities.letters import Letters
 from registry import audit, proof
 from registry.models import AuditLine, Evidence, Notice
 from registry.session import Sessions, snapshot
+from rulebook.deadlines import Deadline
 from rulebook.money import yuan
 from rulebook.vocabulary import SHANGHAI, one_line, written
-from rulebook.working_days import Deadline
 from starter import letters
 from starter.explain.record import Record, cases_named
 from starter.letters import Part

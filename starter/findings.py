@@ -7,8 +7,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from rulebook.vocabulary import Kind
 from starter.desk import SERIOUS, Case, described, story, told_or_failed
 from starter.settings import Refused
+from workflows import names
 from workflows.messages import SeriousProposed, Story
-from workflows.serious import SeriousCircumstances
 
 
 async def propose(client: Client, task_queue: str, proposed: SeriousProposed) -> str:
@@ -16,7 +16,7 @@ async def propose(client: Client, task_queue: str, proposed: SeriousProposed) ->
     case_id = f"{SERIOUS}{proposed.case_no}"
     try:
         await client.start_workflow(
-            SeriousCircumstances.run,
+            names.SERIOUS_CIRCUMSTANCES,
             proposed,
             id=case_id,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,

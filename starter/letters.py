@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from registry.models import Notice
 from registry.session import Sessions
+from rulebook.deadlines import Deadline
 from rulebook.vocabulary import NoticeKind, one_line, prose
-from rulebook.working_days import Deadline
 from starter.settings import Refused
 
 

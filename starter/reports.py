@@ -15,17 +15,10 @@ from activities.cases import in_agents_hands, same_violation
 from registry.models import Case, Number, ReportRow
 from registry.session import Sessions
 from rulebook.report import Report
-from rulebook.vocabulary import Kind, workflow_id, written
+from rulebook.vocabulary import workflow_id, written
 from starter.settings import Refused, Unreachable
-from workflows.case import Case as CaseWorkflow
-from workflows.fraud import FraudCase
+from workflows import names
 from workflows.messages import CaseStart
-from workflows.secondary_sale import SecondarySaleCase
-from workflows.service_failure import ServiceFailureCase
-
-CLAUSES: dict[Kind, type[CaseWorkflow]] = {
-    clause.kind: clause for clause in (FraudCase, SecondarySaleCase, ServiceFailureCase)
-}
 
 
 class Submitted(NamedTuple):
@@ -53,7 +46,7 @@ def record(on_record: Sessions, reports: Sequence[Report]) -> list[str | Refused
         held = select(Number).where(Number.number.in_(wanted)).order_by(Number.number)
         numbers = {row.number: row for row in session.scalars(held.with_for_update(read=True))}
         unclosed = select(Case.number, Case.kind).where(Case.number.in_(wanted), Case.closed_at.is_(None))
-        still_open = set(session.execute(unclosed).tuples())
+        still_open = {(number, kind) for number, kind in session.execute(unclosed)}
         became: list[str | Refused | None] = []
         new = []
         for key, report in zip(keys, reports, strict=True):
@@ -84,7 +77,7 @@ async def start(client: Client, task_queue: str, report: Report) -> str:
     case_id = workflow_id(report.kind, report.number)
     try:
         await client.start_workflow(
-            CLAUSES[report.kind].__name__,
+            names.CLAUSES[report.kind],
             CaseStart(),
             id=case_id,
             task_queue=task_queue,

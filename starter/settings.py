@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 _PREFIX = "ENFORCE_"
 
@@ -56,13 +55,13 @@ def _addresses(text: str) -> str:
     return ", ".join(_address(part.strip()) for part in text.split(","))
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Where things are. The Temporal connection itself is Temporal's own configuration (TEMPORAL_*).
 
     What is set for a channel (`smtp_*`, `webhook_*`) is looked at when the channel is used. Raises `Refused`.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     home: Path = Path(".enforce")
     database_url: Annotated[str, AfterValidator(_postgres), Field(repr=False)] = ""
@@ -87,8 +86,11 @@ class Settings(BaseSettings):
     webhook_timeout: str | None = None
 
     def __init__(self, **given: Any) -> None:
+        variables = {name: os.environ.get(f"{_PREFIX}{name.upper()}") for name in type(self).model_fields}
+        # An empty variable says nothing, as in a compose file that passes on what isn't set.
+        said = {name: value for name, value in variables.items() if value}
         try:
-            super().__init__(**given)
+            super().__init__(**said | given)
         except ValidationError as error:
             # Not chained: a traceback would show what the variables hold.
             raise Refused(wrong(error)) from None

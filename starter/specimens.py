@@ -12,6 +12,7 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from activities.letters import LANGUAGES, TEMPLATES, Letters, Written, environment
 from activities.step import Serious
 from registry.models import Account, Agent, Case, Filing, Fine, Notice, Number
+from rulebook.deadlines import Deadline
 from rulebook.money import Balance
 from rulebook.policy import in_force
 from rulebook.report import Report
@@ -26,7 +27,6 @@ from rulebook.vocabulary import (
     NumberStatus,
     Stage,
 )
-from rulebook.working_days import Deadline
 
 AT = datetime(2026, 2, 12, 10, 30, tzinfo=SHANGHAI)
 _LIMIT = Deadline(last_day=date(2026, 2, 26))

@@ -24,10 +24,10 @@ from rulebook.vocabulary import (
     Stage,
     workflow_id,
 )
-from starter.reports import CLAUSES
 from starter.virtual_time import VirtualTime
 from tests.starter.conftest import ENFORCE
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
+from workflows import names
 from workflows.messages import CaseStart
 
 CASES, KILLS, FOR_EVER = 200, 6, 3600
@@ -54,7 +54,7 @@ async def _insist(call: Callable[[], Awaitable[Any]]) -> Any:
 
 async def _play(world: World, number: str, fate: Stage) -> None:
     case = CaseInTime(world, workflow_id(Kind.SECONDARY_SALE, number))
-    clause = CLAUSES[Kind.SECONDARY_SALE].__name__
+    clause = names.CLAUSES[Kind.SECONDARY_SALE]
 
     async def command(name: str, **said: object) -> None:
         # Under one id a command is carried out once, however often it is asked for.

@@ -21,9 +21,9 @@ from registry.models import Account, Agent, Base, CalendarDay, Evidence, Number
 from registry.session import Sessions
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Business, FilingStatus, Kind, Stage, workflow_id
-from starter.reports import CLAUSES, submit
+from starter.reports import submit
 from starter.virtual_time import VirtualTime
-from workflows import attributes
+from workflows import attributes, names
 from workflows.after_case import AfterCase
 from workflows.appeal import Appeal, Dismissal
 from workflows.daily import DailyRound
@@ -260,7 +260,7 @@ class World:
         case = CaseInTime(self, workflow_id(report.kind, report.number))
         if on:
             await self.client.start_workflow(
-                CLAUSES[report.kind].__name__, CaseStart(), id=case.id, task_queue=self.task_queue
+                names.CLAUSES[report.kind], CaseStart(), id=case.id, task_queue=self.task_queue
             )
             await self.time.until(case.id, shanghai(on, at))
         await self.report(report)

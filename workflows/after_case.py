@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.accounts import Accounts, ReopenAccount
     from activities.fines import Fines, RecordPayment
     from activities.numbers import Numbers, UnfreezeNumber
-    from rulebook.money import Balance
+    from rulebook.money import Balance, yuan
     from workflows.messages import (
         Answer,
         LatePaymentStart,
@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         RestitutionStart,
     )
     from workflows.restitution import leave_to_officers
+    from workflows.story import brief
 
 _PATIENTLY: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=10),
@@ -41,7 +42,7 @@ class LatePayment:
             reference=payment.reference,
             amount=payment.amount,
         )
-        summary = f"Payment {payment.reference}"[:120]
+        summary = brief(f"Record {yuan(payment.amount)} paid, reference {payment.reference}")
         done = await workflow.execute_activity_method(
             Fines.record_payment, order, summary=summary, **_PATIENTLY
         )
@@ -63,14 +64,14 @@ class AfterCase:
             done = await workflow.execute_activity_method(
                 Accounts.reopen_account,
                 ReopenAccount(step=step, **told),
-                summary="Reopen the account",
+                summary=brief(f"Reopen the account, as {start.officer} decided"),
                 **_PATIENTLY,
             )
             return Answer(text=done.line.text)
         unfrozen = await workflow.execute_activity_method(
             Numbers.unfreeze_number,
             UnfreezeNumber(step=step, **told),
-            summary="Unfreeze the number",
+            summary=brief(f"Unfreeze the number, as {start.officer} decided"),
             **_PATIENTLY,
         )
         return Answer(text=unfrozen.line.text)

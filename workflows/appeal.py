@@ -22,7 +22,7 @@ class Contest(Undoable):
 
     async def find(self, case_no: str) -> None:
         """Find the case. Raises `Refused` where there is none, or it is open."""
-        found = await self.ask(Cases.find_any_case, FindCase(case_no=case_no), "Find the case")
+        found = await self.ask(Cases.find_any_case, FindCase(case_no=case_no), f"Find case {case_no}")
         if found.outcome is None:
             raise Refused(f"case {case_no} is open: it is contested there")
         self.kind = found.kind

@@ -67,7 +67,7 @@ class CalendarChanged:
         page = await workflow.execute_activity_method(
             Calendars.moved_deadlines,
             OpenCases(at=workflow.now(), after=walk.after, limit=walk.page),
-            summary=f"Look at the open cases after {walk.after or 'none'}",
+            summary=f"Look at the open cases after {walk.after}" if walk.after else "Look at the open cases",
             start_to_close_timeout=timedelta(minutes=5),
             retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=5)),
         )

@@ -288,7 +288,8 @@ class Case(Limited):
             reference=payment.reference,
             amount=payment.amount,
         )
-        done = await self.ask(Fines.record_payment, order, f"Payment {payment.reference}")
+        summary = f"Record {yuan(payment.amount)} paid, reference {payment.reference}"
+        done = await self.ask(Fines.record_payment, order, summary)
         self._balance = Balance(fine=self._balance.fine, paid=max(self._balance.paid, done.balance.paid))
         if done.to_refund:
             await leave_to_officers(RestitutionStart(case_no=self.opened.case_no, refund=payment.amount))

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import attributes
     from workflows.calendar import CALENDAR_CHANGED, CalendarChanged, Walk
     from workflows.messages import Answer, Renewed
+    from workflows.story import brief, listed, plain
 
 _PATIENTLY: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),
@@ -44,6 +45,8 @@ class DailyRound:
                     id=f"renewal-{renewal.number}-{renewal.due}",
                     parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                     static_summary=f"Renew {written(renewal.number)} by {renewal.due}",
+                    static_details="In direct service since its agent did not serve the customer (3.3): "
+                    + listed("all about this number", attributes.NUMBER.name, renewal.number),
                 )
             except WorkflowAlreadyStartedError:
                 continue  # it came up on an earlier day, and waits
@@ -74,6 +77,7 @@ class RenewalDue:
 
     def __init__(self) -> None:
         self._renewed = False
+        self._became = "The case that had taken the number back was undone: its agent renews it again"
 
     @workflow.run
     async def run(self, renewal: Renewal) -> None:
@@ -87,8 +91,12 @@ class RenewalDue:
                 attributes.AWAITING.value_set([Awaiting.RENEWAL]),
             ]
         )
+        workflow.set_current_details(
+            f"- Renewal due: {renewal.due}\n- Awaiting an officer: **{Awaiting.RENEWAL}**"
+        )
         await workflow.wait_condition(lambda: self._renewed and workflow.all_handlers_finished())
         workflow.upsert_search_attributes([attributes.AWAITING.value_unset()])
+        workflow.set_current_details(self._became)
 
     @workflow.signal
     def returned(self) -> None:
@@ -105,15 +113,16 @@ class RenewalDue:
             at=workflow.now(),
             by=message.officer,
         )
+        summary = brief(f"Record that {message.officer} renewed the number until {message.until}")
         try:
             done = await workflow.execute_activity_method(
-                Numbers.renew_number, order, summary=f"Renewed until {message.until}", **_PATIENTLY
+                Numbers.renew_number, order, summary=summary, **_PATIENTLY
             )
         except ActivityError as error:
             if isinstance(error.cause, ApplicationError) and error.cause.type == "Refused":
                 raise Refused(error.cause.message) from error
             raise
-        self._renewed = True
+        self._renewed, self._became = True, plain(done.line.text)
         return Answer(text=done.line.text)
 
     @renewed.validator

@@ -10,9 +10,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.limits import ExtendLimit, Limits, ReckonDeadline, RestartClock, StopClock
     from activities.notices import NoticeServed
     from activities.step import Refused
+    from rulebook.deadlines import Deadline, later
     from rulebook.money import Balance
     from rulebook.vocabulary import NoticeKind, Stage
-    from rulebook.working_days import Deadline, later
     from workflows.messages import Answer, Extend, HoldCase, LookAgain, ResumeCase
     from workflows.undo import Undoable
 
@@ -94,7 +94,7 @@ class Limited(Undoable):
             elif left > timedelta():
                 reckoned = False
                 self._show()
-                summary = f"{what} until {self._limit}"
+                summary = f"Wait for {what} until {self._limit}"
                 await self._wait(left, summary, lambda: self._news() or met() or held_back())
             elif not workflow.all_handlers_finished():
                 await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._news())
@@ -228,7 +228,8 @@ class Limited(Undoable):
             working_days=extension.working_days,
             reason=extension.reason,
         )
-        done = await self.do(Limits.extend_limit, order, f"Extend by {extension.working_days} working days")
+        summary = f"Extend the limit by {extension.working_days} working days: {extension.reason}"
+        done = await self.do(Limits.extend_limit, order, summary)
         self._limit, self._moved = done.deadline, True
         if workflow.patched("deadlines-are-restated"):
             self._restated = "extended", extension.reason

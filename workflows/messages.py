@@ -14,13 +14,11 @@ from pydantic import (
     ValidationError,
 )
 
-from activities.filings import FilingShown
-from activities.fines import Raised
-from registry.audit import Line
+from registry.shown import FilingShown, Line, Raised
+from rulebook.deadlines import Deadline
 from rulebook.money import Amount, Balance
 from rulebook.report import Report
 from rulebook.vocabulary import Awaiting, FilingStatus, Kind, Number400, OneLine, Prose, Stage, Told
-from rulebook.working_days import Deadline
 
 Reason = Annotated[Told, Field(max_length=2000)]
 Reference = Annotated[OneLine, BeforeValidator(lambda v: str(v) if type(v) is int else v)]

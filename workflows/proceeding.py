@@ -14,14 +14,15 @@ with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
     from activities.cases import AddLine, CaseOpened, Cases, OthersOpen
-    from activities.filings import Filings, FilingShown, MoveFiling
+    from activities.filings import Filings, MoveFiling
     from activities.notices import BounceNotice, Notices, NoticeServed, ServeByHand, ServeNotice
     from activities.step import SYSTEM, Refused, Step
-    from registry.audit import Done, Line
+    from registry.audit import Done
+    from registry.shown import FilingShown, Line
+    from rulebook.deadlines import Deadline
     from rulebook.money import Balance
     from rulebook.policy import Policy, in_force
     from rulebook.vocabulary import Awaiting, Kind, NoticeKind, Stage
-    from rulebook.working_days import Deadline
     from workflows import attributes
     from workflows.messages import (
         AccountClosed,
@@ -34,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
         Story,
         faults,
     )
-    from workflows.story import markdown, plain
+    from workflows.story import brief, markdown
 
 S = TypeVar("S", bound=Step)
 D = TypeVar("D", bound=Done)
@@ -49,7 +50,6 @@ _PATIENTLY: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
 }
-_SUMMARY = 120  # characters: the server refuses a summary of more than 400 bytes
 
 
 class Proceeding:
@@ -109,7 +109,8 @@ class Proceeding:
         """
         step = f"notice-{kind}" + (f"-{nth}" if nth > 1 else "")
         order = ServeNotice(**self.step(step), kind=kind, working_days=within, **told)
-        served = await self.deliver(order, f"Serve the {kind} notice")
+        limit = f", limit of {within} working days" if within else ""
+        served = await self.deliver(order, f"Serve the {kind.replace('-', ' ')} notice{limit}")
         self._lines.append(served.line)
         self._notices.append(
             NoticeShown(notice_no=served.notice_no, kind=kind, served_at=served.line.at, sha256=served.sha256)
@@ -185,7 +186,7 @@ class Proceeding:
         could turn, a penalty above all, is `decided`: the decision is in the history before anything happens.
         """
         if decided:
-            done: D = await self._ask_patiently(step, order, plain(summary[:_SUMMARY]), None)
+            done: D = await self._ask_patiently(step, order, brief(summary), None)
         else:
             done = await self.ask(step, order, summary)
         self._lines.append(done.line)
@@ -195,7 +196,7 @@ class Proceeding:
         self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None = None
     ) -> Any:
         """Do a step, and leave its line to the caller. Raises `Refused`."""
-        summary = plain(summary[:_SUMMARY])
+        summary = brief(summary)
         try:
             return await workflow.execute_local_activity_method(step, order, summary=summary, **_ON_THE_SPOT)
         except (ActivityError, ApplicationError, TimedOut) as error:
@@ -321,7 +322,8 @@ class Proceeding:
             proof=message.proof,
             bounced=bounced,
         )
-        served: NoticeServed = await self.ask(Notices.serve_by_hand, order, f"Served by {message.officer}")
+        how_served = f"Served by {message.officer}: {message.method}"
+        served: NoticeServed = await self.ask(Notices.serve_by_hand, order, how_served)
         if undelivered:
             self._by_hand = served
         else:
@@ -356,7 +358,8 @@ class Proceeding:
             reason=message.reason,
         )
         before = len(self._lines)
-        done = await self.ask(Notices.bounce_notice, order, f"Notice {message.notice_no} bounced")
+        summary = f"Record that notice {message.notice_no} bounced: {message.reason}"
+        done = await self.ask(Notices.bounce_notice, order, summary)
         if done.line in self._lines[:before]:
             return
         self._lines.append(done.line)

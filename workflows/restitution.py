@@ -8,9 +8,10 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.cases import Cases, FindCase
-    from activities.fines import Fines, Raised, RefundPayments, ReviewFine
+    from activities.fines import Fines, RefundPayments, ReviewFine
     from activities.notices import ServeNotice
     from activities.step import Refused
+    from registry.shown import Raised
     from rulebook.money import yuan
     from rulebook.vocabulary import Awaiting, FilingStatus, NoticeKind, Stage, one_line, written
     from workflows.messages import (
@@ -37,6 +38,7 @@ async def leave_to_officers(start: RestitutionStart) -> None:
                 id=restitution,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 static_summary=f"返还 · restitution · {start.case_no}",
+                static_details=_at_the_start(start),
             )
         except WorkflowAlreadyStartedError:
             with suppress(FailureError):  # it has ended in between: then it begins anew
@@ -44,6 +46,17 @@ async def leave_to_officers(start: RestitutionStart) -> None:
                 return
         else:
             return
+
+
+def _at_the_start(left: RestitutionStart) -> str:
+    # Not more of each than the server takes in any case.
+    facts = {
+        "To refund": [yuan(left.refund)] if left.refund else [],
+        "Numbers to replace": [written(number) for number in left.lost[:100]],
+        "Filings to withdraw": [filing.filing_no for filing in left.filings[:100]],
+        "Fines to review": [f"case {raised.case_no}" for raised in left.raised[:100]],
+    }
+    return "\n".join(f"- {name}: {', '.join(what)}" for name, what in facts.items() if what)
 
 
 @workflow.defn
@@ -60,7 +73,9 @@ class Restitution(Proceeding):
     @workflow.run
     async def run(self, start: RestitutionStart) -> CaseEnded:
         """Wait for the officers who do what is left."""
-        found = await self.ask(Cases.find_any_case, FindCase(case_no=start.case_no), "Find the case")
+        found = await self.ask(
+            Cases.find_any_case, FindCase(case_no=start.case_no), f"Find case {start.case_no}"
+        )
         self.kind = found.kind
         self._stage = Stage.RESTITUTION
         self._opened = found.opened
@@ -103,7 +118,9 @@ class Restitution(Proceeding):
         )
         due, self._refund = self._refund, Decimal(0)
         try:
-            done = await self.do(Fines.refund_payments, order, f"Refunded {yuan(due)}")
+            done = await self.do(
+                Fines.refund_payments, order, f"Refund {yuan(due)}, reference {message.reference}"
+            )
         finally:  # refused, it is known that nothing is due any more
             self._show_what_is_left()
         return self.answer(done.line.text)
@@ -163,9 +180,10 @@ class Restitution(Proceeding):
             last=set(self._raised) == {message.case_no},
             reason=message.reason,
         )
+        ruling = "Lower" if message.lower else "Keep"
         try:
             done = await self.do(
-                Fines.review_fine, review, f"Review the fine of {raised.case_no}", decided=True
+                Fines.review_fine, review, f"{ruling} the fine of case {raised.case_no}", decided=True
             )
         finally:  # refused, it is known that there is nothing to review any more
             self._raised.pop(message.case_no, None)
@@ -190,5 +208,5 @@ class Restitution(Proceeding):
             because_of=self.opened.case_no,
             reason=message.reason,
         )
-        await self.deliver(order, f"Tell of the lower fine in {raised.case_no}")
+        await self.deliver(order, f"Serve the fine lowered notice of case {raised.case_no}")
         self._show_what_is_left()

@@ -42,7 +42,8 @@ class SeriousCircumstances(Proceeding):
     async def run(self, proposed: SeriousProposed) -> SeriousEnded:
         """Clause 1.6, top to bottom. Raises `Refused` where the case can't be found serious (any more)."""
         self._proposed = proposed
-        self._opened = await self.ask(Cases.find_case, FindCase(case_no=proposed.case_no), "Find the case")
+        case_no = proposed.case_no
+        self._opened = await self.ask(Cases.find_case, FindCase(case_no=case_no), f"Find case {case_no}")
         text = f"Circumstances found serious: {proposed.reasons}"
         if proposed.evidence:
             text += f"; evidence: {', '.join(proposed.evidence)}"

@@ -4,12 +4,13 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.appeals import AppealFiled, Appeals, DecideAppeal, FileAppeal
-    from activities.filings import Filings, FilingShown, WithdrawFilings
-    from activities.fines import Fines, Raised, VoidFine
+    from activities.filings import Filings, WithdrawFilings
+    from activities.fines import Fines, VoidFine
     from activities.numbers import Renewal
     from activities.step import Refused
     from activities.undoing import CaseUndone as Found
     from activities.undoing import LiftHold, UndoCase, Undoing
+    from registry.shown import FilingShown, Raised
     from rulebook.money import Balance
     from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, Stage
     from workflows.messages import AppealReceived, CaseUndone, Decide, RestitutionStart
@@ -40,7 +41,7 @@ class Undoable(Proceeding):
             statement=message.statement,
             evidence=message.evidence,
         )
-        filed = await self.do(Appeals.file_appeal, order, "Record the appeal")
+        filed = await self.do(Appeals.file_appeal, order, f"Record the appeal of {message.by}")
         self._awaiting.add(Awaiting.APPEAL)
         self._show()
         return filed
@@ -60,7 +61,8 @@ class Undoable(Proceeding):
         )
         self._deciding = True
         try:
-            await self.do(Appeals.decide_appeal, order, "Decide the appeal", decided=True)
+            ruling = "the case stands" if decision.upheld else "the case is overturned"
+            await self.do(Appeals.decide_appeal, order, f"Decide the appeal: {ruling}", decided=True)
         finally:
             self._deciding = False
         if decision.upheld:

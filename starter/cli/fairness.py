@@ -41,6 +41,7 @@ def appeal(
       $ enforce appeal SS-2026-00042 --statement "号码一直由登记客户使用" --evidence contract.pdf
     """
     from starter import connect, contests, desk
+    from starter.evidence import keep
     from starter.settings import Settings
     from workflows.messages import AppealReceived
 
@@ -50,7 +51,7 @@ def appeal(
     kept: list[str] = []
     if evidence:
         on_record = connect.on_record(settings)
-        kept = [contests.keep(on_record, file, officer, now) for file in evidence]
+        kept = [keep(on_record, file, officer, now) for file in evidence]
     said = desk.understood(AppealReceived, by=officer, statement=statement, evidence=tuple(kept))
     tell(named, lambda client, case: contests.appeal(client, settings.task_queue, case, said), as_json)
 
@@ -129,11 +130,12 @@ def served(
       $ enforce served 400-800-1234 --by "EMS 1234567890123" --on 2026-12-01 --proof receipt.jpg
     """
     from starter import connect, contests, desk
+    from starter.evidence import keep
     from starter.settings import Settings
     from workflows.messages import ServedByHand
 
     desk.understood(ServedByHand, officer=officer, method=by, on=on.date(), proof="0" * 64)
-    kept = contests.keep(connect.on_record(Settings()), proof, officer, datetime.now(UTC))
+    kept = keep(connect.on_record(Settings()), proof, officer, datetime.now(UTC))
     said = desk.understood(ServedByHand, officer=officer, method=by, on=on.date(), proof=kept)
     tell(named, lambda client, case: contests.served(client, case, said), as_json)
 

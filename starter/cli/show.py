@@ -4,7 +4,7 @@ import json as _json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -12,13 +12,15 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from activities.waits import advice
-from registry.models import Incoming
+from activities.advice import advice
 from rulebook.money import yuan
 from rulebook.vocabulary import SHANGHAI, IncomingStatus, Stage, one_line, written
-from starter.agents import AgentView
-from starter.docket import Entry, Waiting
-from workflows.messages import Story
+
+if TYPE_CHECKING:
+    from registry.models import Incoming
+    from starter.agents import AgentView
+    from starter.docket import Entry, Waiting
+    from workflows.messages import Story
 
 _COLOURS = {
     Stage.RECTIFIED: "green",
@@ -105,7 +107,7 @@ def rows(drawn: Table, cells: Iterable[Sequence[str | Text]]) -> Table:
     return drawn
 
 
-def entries(listed: Sequence[Entry], total: int) -> None:
+def entries(listed: "Sequence[Entry]", total: int) -> None:
     """Print a list of cases; a narrow terminal gets the columns that matter most."""
     now, out = datetime.now(UTC), console()
     wide = out.width >= _WIDE
@@ -138,7 +140,7 @@ def _facts(facts: Mapping[str, str | Text]) -> Table:
     return rows(drawn, facts.items())
 
 
-def story(told: Story) -> None:
+def story(told: "Story") -> None:
     """Print all that can be said of a case."""
     facts: dict[str, str | Text] = {
         "case": f"{told.case_no or 'not opened yet'}   {told.workflow_id}",
@@ -179,7 +181,7 @@ def story(told: Story) -> None:
     console().print(Group(*parts))
 
 
-def agent(seen: AgentView) -> None:
+def agent(seen: "AgentView") -> None:
     """Print an agent as it stands."""
     facts: dict[str, str | Text] = {
         "agent": f"{outside(seen.agent_id)}   {outside(seen.name)}",
@@ -211,7 +213,7 @@ def agent(seen: AgentView) -> None:
     console().print(Group(*parts))
 
 
-def renewals(waiting: Sequence[Waiting]) -> None:
+def renewals(waiting: "Sequence[Waiting]") -> None:
     """Print the renewals that wait for an officer."""
     drawn = rows(
         table("number", "renew by", "next"),
@@ -226,7 +228,7 @@ def ended(how: Mapping[IncomingStatus, int]) -> str:
     return ", ".join(told) or "no reports"
 
 
-def incoming(reports: Sequence[Incoming]) -> None:
+def incoming(reports: "Sequence[Incoming]") -> None:
     """Print reports of the inbox."""
     drawn = rows(
         table("no.", "source / id", "came in", "via", "status", "reason"),

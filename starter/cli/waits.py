@@ -49,7 +49,7 @@ def waits(
 
 
 def _print_waiting(waiting: "list[Waiting]", as_json: bool) -> None:
-    from activities.waits import command
+    from activities.advice import command
     from rulebook.vocabulary import written
     from starter.cli import show
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from sqlalchemy import select
 
 from registry.models import AuditLine, Number
+from rulebook.deadlines import Deadline
 from rulebook.money import ZERO, yuan
 from rulebook.vocabulary import SHANGHAI, Awaiting, FilingStatus, Hold, NumberStatus, Stage, written
-from rulebook.working_days import Deadline
 from starter.explain.course import renewal
 from starter.explain.record import Record
 from starter.explain.told import Next

@@ -8,9 +8,10 @@ from sqlalchemy import select
 
 from registry.calendar import calendar
 from registry.models import Account, Case
+from rulebook.deadlines import Deadline
 from rulebook.policy import in_force
 from rulebook.vocabulary import SHANGHAI, Awaiting, NoticeKind
-from rulebook.working_days import Calendar, Deadline, deadline
+from rulebook.working_days import Calendar, deadline
 from starter.explain.afterwards import afterwards
 from starter.explain.course import course, reckoned
 from starter.explain.record import Record

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from registry.models import Fine, Notice, Number
+from rulebook.deadlines import Deadline, later
 from rulebook.money import Balance, yuan
 from rulebook.policy import in_force
 from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Holder, NoticeKind, NumberStatus, written
-from rulebook.working_days import Calendar, Deadline, deadline, later
+from rulebook.working_days import Calendar, deadline
 from starter.explain.record import Record
 from starter.explain.rules import rules_of
 from starter.explain.told import Next

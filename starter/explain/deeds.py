@@ -9,11 +9,11 @@ from sqlalchemy import func, select
 
 from activities.filings import evidence
 from activities.step import SYSTEM
-from registry.audit import Line
+from registry.audit import line_of
 from registry.models import AuditLine, Evidence, Fine, Notice
+from rulebook.deadlines import Deadline
 from rulebook.report import Report
 from rulebook.vocabulary import NoticeKind, Stage
-from rulebook.working_days import Deadline
 from starter.explain.record import Record
 from starter.explain.rules import meaning, rules_of
 from starter.explain.told import Deed, Later, Letter, Proof, Warned
@@ -90,7 +90,7 @@ def _warned(of: Record, line: AuditLine) -> Warned | None:
     moves = (move for move in of.lines if since < move.id < line.id and _MOVES.fullmatch(move.step))
     return Warned(
         letter=letter,
-        moved=tuple(map(Line.of, moves)),
+        moved=tuple(map(line_of, moves)),
         passed=letter.stopped_at is None and letter.limit is not None and line.at >= letter.limit.at,
     )
 

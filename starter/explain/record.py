@@ -9,8 +9,8 @@ from typing import Self, TypeVar
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from activities.advice import command
 from activities.fines import balance
-from activities.waits import command
 from registry.models import (
     Appeal,
     AuditLine,

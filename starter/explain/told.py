@@ -4,11 +4,10 @@ from datetime import date
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from activities.filings import FilingShown
-from registry.audit import Line
+from registry.shown import FilingShown, Line
+from rulebook.deadlines import Deadline
 from rulebook.money import Balance
 from rulebook.vocabulary import Kind, NoticeKind, Stage
-from rulebook.working_days import Deadline
 
 
 class _Told(BaseModel):

@@ -14,8 +14,8 @@ from activities.step import Serious
 from activities.undoing import LiftHold, UndoCase, Undoing
 from registry.models import Number
 from registry.session import Sessions
+from rulebook.deadlines import Deadline
 from rulebook.vocabulary import FilingStatus, Kind, NoticeKind, Stage, written
-from rulebook.working_days import Deadline
 from tests.activities.conftest import OPENED, Steps
 from tests.activities.test_notices import HOSTILE, Post
 from tests.world import a_report, an_agent, shanghai, wording

@@ -8,8 +8,9 @@ from chinese_calendar import is_workday
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rulebook.deadlines import Deadline, later
 from rulebook.vocabulary import SHANGHAI
-from rulebook.working_days import Calendar, Deadline, days_off, deadline, fixed_by_law, later
+from rulebook.working_days import Calendar, days_off, deadline, fixed_by_law
 from tests.world import shanghai
 
 KNOWN = [date(2010, 1, 1) + timedelta(days=n) for n in range((date(2027, 1, 1) - date(2010, 1, 1)).days)]

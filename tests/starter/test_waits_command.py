@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 from typer.main import get_command
 
-from activities.waits import command
+from activities.advice import command
 from registry import waits
 from registry.models import Wait
 from registry.session import Sessions

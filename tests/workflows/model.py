@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from rulebook.deadlines import Deadline
 from rulebook.report import Report
 from rulebook.vocabulary import (
     SHANGHAI,
@@ -16,7 +17,7 @@ from rulebook.vocabulary import (
     NumberStatus,
     Stage,
 )
-from rulebook.working_days import Calendar, Deadline, deadline
+from rulebook.working_days import Calendar, deadline
 from tests.workflows.happenings import GARBAGE, Dismissed, Extended, Garbage, Rectified, Verified
 
 # The same with amounts, moments and reports filled in: what is really sent

@@ -25,8 +25,8 @@ from registry.models import (
     ReportRow,
 )
 from registry.session import Sessions
+from rulebook.deadlines import Deadline
 from rulebook.vocabulary import AccountStatus, FineStatus, Kind, NoticeKind, NumberStatus, Stage
-from rulebook.working_days import Deadline
 from tests.world import World
 
 T = TypeVar("T")

@@ -21,7 +21,6 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from registry.models import Case
 from rulebook.vocabulary import SHANGHAI, Awaiting, FilingStatus, FineStatus, Holder, Kind, Stage, workflow_id
-from starter.reports import CLAUSES
 from starter.settings import Refused
 from starter.virtual_time import VirtualTime
 from tests.workflows.any_order import (
@@ -63,6 +62,7 @@ from tests.workflows.happenings_of_all_kinds import (
 from tests.workflows.on_record import OnRecord, of
 from tests.workflows.rules_that_hold import ALWAYS, AT_REST, Rule, debt_is_what_is_left_of_the_fines
 from tests.world import CaseInTime, SeriousInTime, World, a_report, an_agent, shanghai
+from workflows import names
 from workflows.calendar import CALENDAR_CHANGED
 from workflows.messages import CaseStart
 
@@ -128,7 +128,7 @@ class Enforcement:
         case_id = workflow_id(kind, held.number)
         self.cases.add(case_id)
         await self.world.client.start_workflow(
-            CLAUSES[kind].__name__, CaseStart(), id=case_id, task_queue=self.world.task_queue
+            names.CLAUSES[kind], CaseStart(), id=case_id, task_queue=self.world.task_queue
         )
         await self.world.time.forward(case_id, shanghai(str(self._today())) - datetime.now(SHANGHAI))
 

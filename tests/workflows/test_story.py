@@ -8,10 +8,10 @@ import pytest
 from markdown_it import MarkdownIt
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
-from registry.audit import Line
+from registry.shown import Line
+from rulebook.deadlines import Deadline
 from rulebook.money import Balance
 from rulebook.vocabulary import Awaiting, Kind, Stage, workflow_id, written
-from rulebook.working_days import Deadline
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
 from workflows.messages import CaseStart, Story
 from workflows.secondary_sale import SecondarySaleCase

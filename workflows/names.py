@@ -1,0 +1,20 @@
+"""The names of the workflows: how who starts, lists or commands them knows them without what they do."""
+
+from rulebook.vocabulary import Kind
+
+CLAUSES = {
+    Kind.FRAUD: "FraudCase",
+    Kind.SECONDARY_SALE: "SecondarySaleCase",
+    Kind.SERVICE_FAILURE: "ServiceFailureCase",
+}
+"""The workflow that carries out the clause of a kind."""
+
+SERIOUS_CIRCUMSTANCES = "SeriousCircumstances"
+APPEAL = "Appeal"
+DISMISSAL = "Dismissal"
+RESTITUTION = "Restitution"
+LATE_PAYMENT = "LatePayment"
+AFTER_CASE = "AfterCase"
+DAILY_ROUND = "DailyRound"
+RENEWAL_DUE = "RenewalDue"
+DETECTION_ROUND = "DetectionRound"
