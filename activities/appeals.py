@@ -13,8 +13,11 @@ from registry.session import Sessions
 from rulebook.policy import in_force
 from rulebook.vocabulary import SHANGHAI, Awaiting
 
-# The steps in which an officer has taken part in punishing: who did may not decide on the appeal.
-_TOOK_PART = ("verify-%", "serious-%-proposed", "serious-%-close")
+PROPOSED = "serious-%-proposed"
+"""The step in which an officer has found circumstances serious: another one approves (1.6)."""
+
+TOOK_PART = ("verify-%", PROPOSED, "serious-%-close")
+"""The steps in which an officer has taken part in punishing: who did may not decide on the appeal (5.1)."""
 
 
 class FileAppeal(Step):
@@ -116,7 +119,7 @@ def _part_in(session: Session, case: Case, officer: str) -> str:
     if officer == case.opened_by:
         return f"opened case {case.case_no}"
     lines = select(AuditLine.text).where(AuditLine.case_no == case.case_no, AuditLine.actor == officer)
-    for steps in _TOOK_PART:
+    for steps in TOOK_PART:
         if text := session.scalar(lines.where(AuditLine.step.like(steps)).limit(1)):
             return f"took part in case {case.case_no} ({text[:80]})"
     return ""

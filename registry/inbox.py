@@ -229,7 +229,7 @@ def of(session: Session, ids: Sequence[int], *statuses: IncomingStatus) -> Seque
 def counted(session: Session, ids: Sequence[int]) -> dict[IncomingStatus, int]:
     """How many of these reports have which status."""
     those = select(Incoming.status, func.count()).where(_among(ids)).group_by(Incoming.status)
-    return {status: count for status, count in session.execute(those)}
+    return dict(session.execute(those).all())
 
 
 _FIGURES = text(

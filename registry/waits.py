@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from statistics import median
 
 from pydantic import BaseModel, ConfigDict
@@ -71,7 +72,7 @@ def waiting(session: Session, at: datetime) -> list[Waiting]:
         .where(Wait.ended_at.is_(None))
         .order_by(Wait.since, Wait.id)
     )
-    days = calendar(session)
+    days = _Waited(calendar(session))
     return [
         Waiting(
             id=wait.id,
@@ -82,7 +83,7 @@ def waiting(session: Session, at: datetime) -> list[Waiting]:
             agent_name=case.agent.name,
             what=wait.what,
             since=wait.since,
-            working_days=_waited(wait.since, at, days),
+            working_days=days.waited(wait.since, at),
             raised=wait.raised,
             raised_on=wait.raised_on,
             escalated_on=wait.escalated_on,
@@ -93,12 +94,13 @@ def waiting(session: Session, at: datetime) -> list[Waiting]:
 
 def figures(session: Session, since: date) -> list[Figure]:
     """How long officers have let things wait, by what, of all that waits no more since a day (5.7)."""
-    days = calendar(session)
+    days = _Waited(calendar(session))
     ended: defaultdict[Awaiting, list[tuple[int, bool]]] = defaultdict(list)
     first = datetime.combine(since, time(), SHANGHAI)
-    for wait in session.scalars(select(Wait).where(Wait.ended_at >= first)):
-        assert wait.ended_at
-        ended[wait.what].append((_waited(wait.since, wait.ended_at, days), wait.raised > 0))
+    done = select(Wait.what, Wait.since, Wait.ended_at, Wait.raised).where(Wait.ended_at >= first)
+    for what, begun, until, raised in session.execute(done):
+        if until:
+            ended[what].append((days.waited(begun, until), raised > 0))
     return [_figure(what, ended[what]) for what in Awaiting if what in ended]
 
 
@@ -113,7 +115,17 @@ def _figure(what: Awaiting, ended: list[tuple[int, bool]]) -> Figure:
     )
 
 
-def _waited(since: datetime, until: datetime, days: Calendar) -> int:
-    """The working days that have passed in full: neither the first day nor the last one counts."""
-    first, last = (moment.astimezone(SHANGHAI).date() for moment in (since, until))
-    return working_days(first + timedelta(days=1), last - timedelta(days=1), days)
+class _Waited:
+    """Counts working days between many moments: those between the same two days are counted once."""
+
+    def __init__(self, days: Calendar) -> None:
+        self._days = days
+        self._between = cache(self._count)
+
+    def waited(self, since: datetime, until: datetime) -> int:
+        """The working days that have passed in full: neither the first day nor the last one counts."""
+        first, last = (moment.astimezone(SHANGHAI).date() for moment in (since, until))
+        return self._between(first, last)
+
+    def _count(self, first: date, last: date) -> int:
+        return working_days(first + timedelta(days=1), last - timedelta(days=1), self._days)

@@ -16,7 +16,7 @@ from workflows.messages import NoticeShown, Story
 def find(on_record: Sessions, named: str) -> desk.Case:
     """The ended case of that name, for commands on a case that Temporal has forgotten. Raises `Refused`."""
     told = story(on_record, named)
-    return desk.Case(told.workflow_id, "", told.case_no, told.stage, (), open=False)
+    return desk.Case(told.workflow_id, "", told.case_no, told.stage, (), open=False, number=told.number)
 
 
 def story(on_record: Sessions, named: str) -> Story:

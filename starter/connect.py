@@ -111,11 +111,21 @@ async def schedule_rounds(client: Client, task_queue: str) -> None:
     each_hour = ScheduleCalendarSpec(hour=[ScheduleRange(0, 23)], minute=[ScheduleRange(15)])
     rounds = {
         "daily-round": Schedule(
-            action=ScheduleActionStartWorkflow(names.DAILY_ROUND, id="daily-round", task_queue=task_queue),
+            action=ScheduleActionStartWorkflow(
+                names.DAILY_ROUND,
+                id="daily-round",
+                task_queue=task_queue,
+                static_summary="每日巡检 · the daily round",
+            ),
             spec=ScheduleSpec(calendars=[half_past_midnight], time_zone_name="Asia/Shanghai"),
         ),
         "detection": Schedule(
-            action=ScheduleActionStartWorkflow(names.DETECTION_ROUND, id="detection", task_queue=task_queue),
+            action=ScheduleActionStartWorkflow(
+                names.DETECTION_ROUND,
+                id="detection",
+                task_queue=task_queue,
+                static_summary="主动检测 · the platform's own checks",
+            ),
             spec=ScheduleSpec(calendars=[each_hour], time_zone_name="Asia/Shanghai"),
             # Checks that were missed are not made up for: the next ones see all that they would have.
             policy=SchedulePolicy(catchup_window=timedelta(hours=1)),

@@ -59,6 +59,7 @@ class Case(NamedTuple):
     stage: str
     awaiting: tuple[Awaiting, ...]
     open: bool
+    number: str
 
 
 def understood(model: type[M], **said: Any) -> M:
@@ -124,6 +125,7 @@ def case_of(execution: WorkflowExecution) -> Case:
         stage=shown.get(attributes.STAGE) or "",
         awaiting=tuple(Awaiting(a) for a in shown.get(attributes.AWAITING) or ()),
         open=execution.status is WorkflowExecutionStatus.RUNNING,
+        number=shown.get(attributes.NUMBER) or "",
     )
 
 

@@ -35,9 +35,28 @@ class Entry(BaseModel):
     ended_at: datetime | None
     status: str
 
+    @property
+    def then(self) -> str:
+        """What follows when the limit ends and nothing has happened (2.3, 2.5, 3.3, 1.5)."""
+        if Awaiting.VERIFICATION in self.awaiting:
+            return "held back until it is verified"
+        return _THEN.get((self.kind, self.stage), "") if self.stage else ""
+
+
+_THEN = {
+    (Kind.SECONDARY_SALE, Stage.RECTIFICATION): "the agent is fined",
+    (Kind.SERVICE_FAILURE, Stage.RECTIFICATION): "the number is taken back",
+    (Kind.SECONDARY_SALE, Stage.PAYMENT): "the account is shut down",
+    (Kind.FRAUD, Stage.PAYMENT): "the account is shut down",
+}
+
 
 class Filter(BaseModel):
-    """Which cases to list; what is None doesn't matter. `due_on` is the last day of the limit, or before."""
+    """Which cases to list; what is None doesn't matter.
+
+    `due_on` is the last day of the limit, or before; `due_from` that day, or after. `failed` are those whose
+    workflow has failed or was ended by force: nothing goes on in them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,6 +67,8 @@ class Filter(BaseModel):
     number: Number400 | None = None
     awaiting: Awaiting | None = None
     due_on: date | None = None
+    due_from: date | None = None
+    failed: bool = False
 
     def query(self) -> str:
         """The filter in Temporal's language for visibility, which the Web UI takes too."""
@@ -63,10 +84,15 @@ class Filter(BaseModel):
         ):
             if value is not None:
                 wanted.append(f"{key.name} = '{_quoted(value)}'")
+        if self.failed:
+            wanted.append("ExecutionStatus IN ('Failed', 'TimedOut', 'Terminated')")
+        # A minute around the instant: the development server's visibility misses one that is equal.
         if self.due_on is not None:
-            # A minute later: the development server's visibility misses an instant that is equal.
             after = Deadline(last_day=self.due_on).at + timedelta(minutes=1)
             wanted.append(f"{attributes.DEADLINE.name} < '{after.isoformat()}'")
+        if self.due_from is not None:
+            before = Deadline(last_day=self.due_from).at - timedelta(minutes=1)
+            wanted.append(f"{attributes.DEADLINE.name} > '{before.isoformat()}'")
         return " AND ".join(wanted)
 
 
@@ -108,12 +134,13 @@ def _entry(execution: WorkflowExecution) -> Entry:
 
 
 class Waiting(BaseModel):
-    """A renewal that waits for an officer."""
+    """A renewal that waits for an officer, since it came up."""
 
     model_config = ConfigDict(frozen=True)
 
     number: str
     due: date
+    since: datetime
 
 
 async def renewals(client: Client) -> list[Waiting]:
@@ -121,5 +148,6 @@ async def renewals(client: Client) -> list[Waiting]:
     waiting = []
     async for execution in client.list_workflows(RENEWALS):
         _, number, due = execution.id.split("-", 2)
-        waiting.append(Waiting(number=number, due=date.fromisoformat(due)))
+        due_on = date.fromisoformat(due)
+        waiting.append(Waiting(number=number, due=due_on, since=execution.start_time))
     return sorted(waiting, key=lambda renewal: (renewal.due, renewal.number))

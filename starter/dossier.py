@@ -5,7 +5,6 @@ which it was made. `SHA256SUMS` lists every file, so `sha256sum -c` checks it; e
 exactly what its hash in the chain was made of.
 """
 
-import csv
 import hashlib
 import io
 import zipfile
@@ -27,6 +26,7 @@ from rulebook.money import yuan
 from rulebook.vocabulary import SHANGHAI, one_line, written
 from starter import letters
 from starter.explain.record import Record, cases_named
+from starter.files import spreadsheet
 from starter.letters import Part
 from starter.settings import Refused
 
@@ -126,9 +126,9 @@ def _files(of: Record, examined: proof.Proof) -> Iterator[tuple[str, bytes]]:
     lines = proof.hashed_lines(of.session, case_no)
     yield "audit.jsonl", "".join(f"{said}\n" for said, _ in lines).encode()
     yield "audit.sha256", "".join(f"{hash_}\n" for _, hash_ in lines).encode()
-    yield "timeline.csv", _csv(("when", "who", "what", "step"), map(_told, of.lines))
+    yield "timeline.csv", spreadsheet(("when", "who", "what", "step"), map(_told, of.lines))
     paid = ("reference", "amount", "received", "recorded by", "refunded", "refund reference")
-    yield "payments.csv", _csv(paid, _payments(of))
+    yield "payments.csv", spreadsheet(paid, _payments(of))
     yield from _notices(of.notices)
     for serial, row in enumerate(of.reports, 1):
         yield f"reports/{serial:03}.json", audit.canonical(row.payload).encode()
@@ -198,20 +198,6 @@ def _payments(of: Record) -> Iterator[tuple[str, ...]]:
             *(paid.reference, f"{paid.amount:.2f}", _when(paid.received_at), paid.recorded_by),
             *(_when(paid.refunded_at), paid.refund_reference or ""),
         )
-
-
-_ACTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """A table that spreadsheet programs open in full Unicode, and in which no cell acts as a formula."""
-    target = io.StringIO()
-    table = csv.writer(target)
-    table.writerow(columns)
-    for row in rows:
-        cells = (one_line(cell) for cell in row)
-        table.writerow([f"'{cell}" if cell.startswith(_ACTS) else cell for cell in cells])
-    return b"\xef\xbb\xbf" + target.getvalue().encode()
 
 
 def _notices(notices: Sequence[Notice]) -> Iterator[tuple[str, bytes]]:

@@ -19,6 +19,7 @@ from rulebook.vocabulary import workflow_id, written
 from starter.settings import Refused, Unreachable
 from workflows import names
 from workflows.messages import CaseStart
+from workflows.story import reported
 
 
 class Submitted(NamedTuple):
@@ -84,6 +85,7 @@ async def start(client: Client, task_queue: str, report: Report) -> str:
             start_signal="report_received",
             start_signal_args=[report],
             static_summary=f"{report.kind.label} · {written(report.number)}",
+            static_details=reported(report),
         )
     except RPCError as error:
         if error.status is RPCStatusCode.INVALID_ARGUMENT:

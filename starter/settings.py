@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -151,9 +151,16 @@ class Settings(BaseModel):
 
     def web_page(self, namespace: str, workflow_id: str, run_id: str) -> str:
         """The page of a case in the Temporal Web UI. Raises `Refused` where its address isn't known."""
+        return f"{self._web(namespace)}/{workflow_id}/{run_id}/timeline"
+
+    def web_view(self, namespace: str, query: str) -> str:
+        """The page of a list of cases there. Raises `Refused` where the address isn't known."""
+        return f"{self._web(namespace)}?query={quote(query)}"
+
+    def _web(self, namespace: str) -> str:
         web = self.web_url
         if not web and self.web_file.exists():
             web = self.web_file.read_text("utf-8").strip()
         if not web:
             raise Refused("the address of the Temporal Web UI isn't known: set ENFORCE_WEB_URL")
-        return f"{web.rstrip('/')}/namespaces/{namespace}/workflows/{workflow_id}/{run_id}/timeline"
+        return f"{web.rstrip('/')}/namespaces/{namespace}/workflows"

@@ -11,7 +11,7 @@ from workflows.messages import Story
 
 _NEWEST = 40
 _SUMMARY_CHARACTERS = 120  # the timeline shows no more
-_SUMMARY_BYTES = 280  # the server refuses more than 400, encoded as JSON: the case could not go on
+_SUMMARY_BYTES = 280  # a server may refuse more than 400, encoded as JSON: the case could not go on
 _DETAILS_CHARACTERS = 2000
 
 

@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(report)
     app.command()(cases)
     app.command()(case)
+    app.command()(watch)
 
 
 def report(
@@ -117,6 +118,7 @@ def cases(
     ended: Annotated[bool, typer.Option("--ended", help="ended cases instead of open ones")] = False,
     everything: Annotated[bool, typer.Option("--all", help="open and ended cases")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="at most so many, the newest first")] = 50,
+    web: Annotated[bool, typer.Option("--web", help="open the list in the Temporal Web UI")] = False,
     as_json: Json = False,
 ) -> None:
     """List cases: the open ones, unless told otherwise.
@@ -126,6 +128,7 @@ def cases(
       $ enforce cases --awaiting verification
       $ enforce cases --due 2026-12-01 --agent A007
       $ enforce cases --ended --stage shut-down --json
+      $ enforce cases --agent A007 --web
     """
     from starter import connect, desk, docket
     from starter.cli import show
@@ -144,7 +147,11 @@ def cases(
     )
 
     async def run() -> None:
-        client = await connect.temporal(Settings())
+        settings = Settings()
+        client = await connect.temporal(settings)
+        if web:
+            _open(settings.web_view(client.namespace, which.query()))
+            return
         listed, total = await docket.cases(client, which, limit)
         if as_json:
             show.json(listed)
@@ -152,6 +159,11 @@ def cases(
             show.entries(listed, total)
 
     asyncio.run(run())
+
+
+def _open(page: str) -> None:
+    typer.echo(page)
+    typer.launch(page)
 
 
 def case(
@@ -177,14 +189,48 @@ def case(
         client = await connect.temporal(settings)
         if web:
             found = await desk.find(client, named)
-            page = settings.web_page(client.namespace, found.workflow_id, found.run_id)
-            typer.echo(page)
-            typer.launch(page)
+            _open(settings.web_page(client.namespace, found.workflow_id, found.run_id))
             return
         told = await _story(settings, client, named)
         if as_json:
             show.json(told)
         else:
-            show.story(told)
+            show.console().print(show.story(told))
+
+    asyncio.run(run())
+
+
+def watch(named: CaseId) -> None:
+    """Follow a case live until it ends, or until Ctrl-C; a pipe gets each line of its story as it comes.
+
+    \b
+    Example:
+      $ enforce watch 400-800-1234
+    """
+    from starter import connect
+    from starter.cli import show
+    from starter.settings import Settings
+
+    async def run() -> None:
+        from rich.live import Live
+
+        settings, out = Settings(), show.console()
+        client = await connect.temporal(settings)
+        told = await _story(settings, client, named)
+        with Live(show.story(told), console=out, auto_refresh=False, transient=True) as live:
+            known = 0
+            while True:
+                if out.is_terminal:
+                    live.update(show.story(told), refresh=True)
+                else:
+                    for line in told.lines[known:]:
+                        out.print(show.when(line.at), show.outside(line.by), show.outside(line.text))
+                    known = len(told.lines)
+                if told.stage.ended:
+                    break
+                await asyncio.sleep(1)
+                told = await _story(settings, client, told.workflow_id)
+        if out.is_terminal:
+            out.print(show.story(told))
 
     asyncio.run(run())

@@ -37,20 +37,14 @@ def dossier(
 
     from starter import connect, dossier
     from starter.cli import show
+    from starter.files import write
     from starter.settings import Refused, Settings
 
     made = dossier.make(connect.on_record(Settings()), named)
     file = to or Path(f"{made.case_no}.zip")
     if file.exists() and not force:
         raise Refused(f"{file} is there already: give another name with -o, or --force to replace it")
-    draft = file.with_name(f".{file.name}.part")
-    try:
-        draft.write_bytes(made.content)
-        draft.replace(file)
-    except OSError as error:
-        raise Refused(f"{file} can't be written: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    write({file: made.content})
     sha256 = hashlib.sha256(made.content).hexdigest()
     if as_json:
         show.json({"file": str(file), "sha256": sha256, "files": made.files, "faults": made.faults})

@@ -75,13 +75,14 @@ def decide(
       $ enforce decide SS-2026-00042 --overturn --reason "登记客户与用户系同一企业"
     """
     from starter import contests, desk
-    from starter.settings import Refused
+    from starter.cli import prompts
     from workflows.messages import Decide
 
     if uphold is None:
-        raise Refused("how is it decided? Say --uphold (the case stands) or --overturn (it is undone)")
+        uphold = prompts.choose("How is it decided: does the case stand?", "uphold", "overturn") == "uphold"
     said = desk.understood(Decide, officer=officer, upheld=uphold, reason=reason)
-    tell(named, lambda client, case: contests.decide(client, case, said), as_json)
+    undone = "" if uphold else "everything that the case did is undone"
+    tell(named, lambda client, case: contests.decide(client, case, said), as_json, undone)
 
 
 def hold(named: CaseId, officer: Officer, reason: Reason, as_json: Json = False) -> None:

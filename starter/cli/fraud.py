@@ -77,7 +77,9 @@ def approve(named: CaseId, officer: Officer, as_json: Json = False) -> None:
     async def decide(client: "Client", case: "Case") -> str:
         return await desk.act(client, await findings.proceeding(client, case), "approve", said)
 
-    tell(named, decide, as_json)
+    tell(
+        named, decide, as_json, "the account is closed for good, its numbers are reclaimed and filings leave"
+    )
 
 
 def reject(

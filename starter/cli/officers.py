@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from starter.cli.options import CaseId, Json, Officer
+from starter.cli.prompts import typed_out
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -54,28 +56,72 @@ def verify(
       $ enforce verify 400-800-1234 --fail --reason "回拨仍由原使用人接听"
     """
     from starter import desk
-    from starter.settings import Refused
+    from starter.cli import prompts
     from workflows.messages import Verify
 
     if passed is None:
-        raise Refused("what was found? Say --pass or --fail")
+        passed = prompts.choose("What was found?", "pass", "fail") == "pass"
+    if not passed and not reason and prompts.person():
+        reason = prompts.ask("--reason (the agent reads it)")
     said = desk.understood(Verify, officer=officer, passed=passed, reason=reason)
     tell(named, lambda client, case: desk.act(client, case, "verify", said), as_json)
 
 
 def paid(
-    named: CaseId,
-    amount: Annotated[str, typer.Argument(help="in yuan, e.g. 1000 or 599.90")],
     officer: Officer,
-    reference: Annotated[str, typer.Option("--reference", help="the bank's reference; it counts once")],
+    named: Annotated[
+        str,
+        typer.Argument(metavar="CASE", help="case number, workflow id, or 400 number", show_default=False),
+    ] = "",
+    amount: Annotated[
+        str, typer.Argument(metavar="AMOUNT", help="in yuan, e.g. 1000 or 599.90", show_default=False)
+    ] = "",
+    reference: Annotated[
+        str, typer.Option("--reference", help="the bank's reference; it counts once", show_default=False)
+    ] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", exists=True, dir_okay=False, help="a bank statement in CSV"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would be counted; count nothing")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="count without asking")] = False,
+    unmatched: Annotated[
+        Path | None,
+        typer.Option(
+            "--unmatched", metavar="FILE", dir_okay=False, help="write there what nobody could match"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Record a payment (6.1), also for a case that has ended (6.3).
+    """Record a payment (6.1), also for a case that has ended (6.3); or count a whole bank statement.
+
+    Of a statement (CSV, UTF-8 or GBK), a line is counted for the case whose number, or notice's number,
+    stands in its remark; for the only case with money due of the 400 number in it; or for the only case of
+    the agent who paid that has just this amount due. The other lines are listed with the reason. A reference
+    counts once: the same file again counts nothing twice. Exit code 1: a payment was refused.
 
     \b
-    Example:
+    Examples:
       $ enforce paid SS-2026-00042 1000 --reference ICBC-20261201-0007
+      $ enforce paid --from statement.csv --dry-run
+      $ enforce paid --from statement.csv --unmatched unmatched.csv
     """
+    one = {"CASE": named, "AMOUNT": amount, "--reference": reference}
+    if file:
+        if any(one.values()):
+            raise typer.BadParameter("one payment, or --from FILE: say only one of them")
+        from starter.cli import statement
+
+        statement.count(file, officer, dry_run=dry_run, yes=yes, unmatched=unmatched, as_json=as_json)
+        return
+    if dry_run or yes or unmatched:
+        raise typer.BadParameter("--dry-run, --yes and --unmatched go with --from FILE")
+    if missing := [what for what, said in one.items() if not said]:
+        raise typer.BadParameter(
+            f"{', '.join(missing)} missing: say CASE, AMOUNT and --reference for one payment, or --from FILE"
+        )
     from starter import desk
     from starter.settings import Settings
     from workflows.messages import PaymentReceived
@@ -122,12 +168,18 @@ def dismiss(
 
     said = desk.understood(Dismiss, officer=officer, reason=reason)
     queue = Settings().task_queue
-    tell(named, lambda client, case: contests.dismiss(client, queue, case, said), as_json)
+    meant = "everything that the case did is undone, and it ends"
+    tell(named, lambda client, case: contests.dismiss(client, queue, case, said), as_json, meant)
 
 
-def tell(named: str, do: "Callable[[Client, Case], Awaitable[str]]", as_json: bool) -> None:
-    """Carry a command out on the case of that name, and print its answer."""
-    from starter import archive, connect, desk
+def tell(
+    named: str, do: "Callable[[Client, Case], Awaitable[str]]", as_json: bool, for_good: str = ""
+) -> None:
+    """Carry a command out on the case of that name, and print its answer.
+
+    What it does `for_good` is said before, and a person has to type the number.
+    """
+    from starter import connect, desk
     from starter.cli import show
     from starter.settings import Settings
 
@@ -137,7 +189,11 @@ def tell(named: str, do: "Callable[[Client, Case], Awaitable[str]]", as_json: bo
         try:
             case = await desk.find(client, named)
         except desk.NotKept:
+            from starter import archive
+
             case = archive.find(connect.on_record(settings), named)
+        if for_good:
+            typed_out(f"{case.case_no or case.workflow_id}: {for_good}", case.number)
         text = await do(client, case)
         if as_json:
             show.json({"workflow_id": case.workflow_id, "case_no": case.case_no, "text": text})

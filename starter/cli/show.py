@@ -35,7 +35,7 @@ _COLOURS = {
     Stage.RESTORED: "cyan",
     Stage.ALREADY_HANDLED: "dim",
 }
-_WIDE = 110  # columns
+WIDE = 110  # columns
 
 
 def console(*, error: bool = False) -> Console:
@@ -107,14 +107,18 @@ def rows(drawn: Table, cells: Iterable[Sequence[str | Text]]) -> Table:
     return drawn
 
 
-def entries(listed: "Sequence[Entry]", total: int) -> None:
-    """Print a list of cases; a narrow terminal gets the columns that matter most."""
+def entries(listed: "Sequence[Entry]", total: int, *, due: bool = False) -> None:
+    """Print a list of cases; a narrow terminal gets the columns that matter most.
+
+    Of those that are `due` it tells what follows, instead of what they were fined.
+    """
     now, out = datetime.now(UTC), console()
-    wide = out.width >= _WIDE
+    wide = out.width >= WIDE
     drawn = table("case", "number", *(("kind", "agent") if wide else ()), "stage", "deadline", "left")
-    if wide:
-        drawn.add_column("fine")
-    drawn.add_column("awaiting")
+    if wide or due:
+        drawn.add_column("then" if due else "fine")
+    if wide or not due:
+        drawn.add_column("awaiting")
     for entry in listed:
         fine = f"¥{entry.fine_yuan:,} (offence {entry.offence})" if entry.fine_yuan else ""
         deadline = last_day(entry.deadline) if entry.deadline else ""
@@ -125,8 +129,8 @@ def entries(listed: "Sequence[Entry]", total: int) -> None:
             Text(entry.status, "red") if entry.status == "failed" else stage(entry.stage),
             deadline if wide else deadline[5:],
             left(entry.deadline, now) if entry.deadline else "",
-            *((fine,) if wide else ()),
-            Text(", ".join(entry.awaiting), "bold"),
+            *((entry.then,) if due else (fine,) if wide else ()),
+            *((Text(", ".join(entry.awaiting), "bold"),) if wide or not due else ()),
         )
     out.print(drawn if listed else "no case matches")
     if len(listed) < total:
@@ -140,8 +144,9 @@ def _facts(facts: Mapping[str, str | Text]) -> Table:
     return rows(drawn, facts.items())
 
 
-def story(told: "Story") -> None:
-    """Print all that can be said of a case."""
+def story(told: "Story") -> Group:
+    """All that can be said of a case, with its timeline drawn."""
+    now = datetime.now(UTC)
     facts: dict[str, str | Text] = {
         "case": f"{told.case_no or 'not opened yet'}   {told.workflow_id}",
         "kind": told.kind.label,
@@ -150,7 +155,7 @@ def story(told: "Story") -> None:
         "stage": stage(told.stage),
     }
     if told.deadline:
-        facts["deadline"] = f"{told.deadline}   left: {left(told.deadline.at, datetime.now(UTC))}"
+        facts["deadline"] = f"{told.deadline}   left: {left(told.deadline.at, now)}"
     if told.offence:
         facts["fine"] = f"{yuan(told.balance.fine)}   offence {told.offence}"
     if told.offence or told.balance.paid:
@@ -160,15 +165,11 @@ def story(told: "Story") -> None:
         )
     if told.awaiting:
         facts["awaiting"] = Text(", ".join(told.awaiting), style="bold")
-    timeline = rows(
-        table("when (Asia/Shanghai)", "who", "what"),
-        ((when(line.at), outside(line.by), outside(line.text)) for line in told.lines),
-    )
     notices = rows(
         table("notice", "kind", "served", "sha256"),
         ((n.notice_no, n.kind, when(n.served_at), n.sha256[:16]) for n in told.notices),
     )
-    parts: list[Any] = [_facts(facts), "", timeline, ""]
+    parts: list[Any] = [_facts(facts), "", _timeline(told, now), ""]
     if told.notices:
         parts += [notices, ""]
     if told.filings:
@@ -178,7 +179,27 @@ def story(told: "Story") -> None:
         )
         parts += [filings, ""]
     parts += [f"next: {advice(what, told.case_no, told.number)}" for what in told.awaiting]
-    console().print(Group(*parts))
+    return Group(*parts)
+
+
+def _timeline(told: "Story", now: datetime) -> Table:
+    """What was done, from top to bottom, the days that passed in between, and the limit that runs."""
+    drawn = Table.grid(padding=(0, 1))
+    drawn.add_column(no_wrap=True)
+    drawn.add_column(style="cyan")
+    drawn.add_column(overflow="fold", style="bold", max_width=14)
+    drawn.add_column(overflow="fold")
+    drawn.add_row(Text("Asia/Shanghai", "dim"), "", "", "")
+    before = None
+    for line in told.lines:
+        if before is not None and (days := (line.at - before).days) > 0:
+            drawn.add_row("", "┊", "", Text(f"{days} day{'s' if days > 1 else ''}", "dim"))
+        drawn.add_row(when(line.at), "●", outside(line.by), outside(line.text))
+        before = line.at
+    if told.deadline and not told.stage.ended:
+        drawn.add_row("", "┊", "", Text(left(told.deadline.at, now), "dim"))
+        drawn.add_row(last_day(told.deadline.at), Text("○", "yellow"), "", Text("the limit ends", "yellow"))
+    return drawn
 
 
 def agent(seen: "AgentView") -> None:

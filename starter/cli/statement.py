@@ -1,0 +1,214 @@
+"""`enforce paid --from FILE`: a bank statement, counted payment by payment and reconciled to the fen."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from starter.settings import Refused
+
+if TYPE_CHECKING:
+    from starter.cli.many import Run
+    from starter.statement import Known, Matched, Statement
+
+
+def count(
+    file: Path, officer: str, *, dry_run: bool, yes: bool, unmatched: Path | None, as_json: bool
+) -> None:
+    """Match the lines of a statement, show what would be counted, count it if it is meant, and reconcile."""
+    from registry.session import snapshot
+    from rulebook.money import yuan
+    from starter import connect, statement
+    from starter.cli import prompts, show
+    from starter.cli.many import several
+    from starter.settings import Settings
+    from starter.statement import Outcome
+
+    if unmatched and unmatched.resolve() == file.resolve():
+        raise Refused(f"--unmatched {unmatched} would replace the statement itself")
+    given = _read(file)
+    with snapshot(connect.on_record(Settings())) as session:
+        record = statement.on_record(session, given.lines)
+    matched = statement.match(given.lines, record)
+    if unmatched:
+        _write(unmatched, given, matched)
+    if not as_json:
+        _draw(matched)
+    planned = statement.totals(matched).get(Outcome.TO_COUNT)
+    run = None
+    if planned and not dry_run:
+        if not as_json:
+            _reconcile(given, matched)
+        prompts.agreed(f"count {several(planned.lines, 'payment')}, {yuan(planned.amount)}?", yes)
+        matched, run = asyncio.run(_pay(matched, record.cases, officer))
+    if as_json:
+        show.json(_as_data(file, given, matched, dry_run))
+    else:
+        _say(given, matched, run)
+    if run and run.exit_code:
+        raise typer.Exit(run.exit_code)
+
+
+def _read(file: Path) -> "Statement":
+    from registry import importer
+    from starter import statement
+
+    try:
+        return statement.read(importer.decode(file.read_bytes()))
+    except (importer.Refused, Refused) as refused:
+        raise Refused(f"{file}: nothing was counted: {str(refused).strip()}") from refused
+
+
+async def _pay(
+    matched: "list[Matched]", cases: "dict[str, Known]", officer: str
+) -> "tuple[list[Matched], Run]":
+    """Count what is to be counted; what became of all lines then."""
+    from starter import connect, desk
+    from starter.cli import many
+    from starter.settings import Settings
+    from starter.statement import Outcome
+    from workflows.messages import PaymentReceived
+
+    settings = Settings()
+    client = await connect.temporal(settings)
+
+    async def pay(one: "Matched") -> str:
+        known = cases[one.case_no]
+        said = desk.understood(
+            PaymentReceived, by=officer, reference=one.line.reference, amount=one.line.amount
+        )
+        if known.outcome is None:
+            case = await desk.find(client, known.case_no)
+        else:
+            case = desk.Case(
+                workflow_id=known.workflow_id,
+                run_id=known.run_id,
+                case_no=known.case_no,
+                stage=known.outcome,
+                awaiting=(),
+                open=False,
+                number=known.number,
+            )
+        return await desk.pay(client, settings.task_queue, case, said)
+
+    to_count = [one for one in matched if one.outcome is Outcome.TO_COUNT]
+    run = await many.carry_out("payments", to_count, pay)
+    told = iter(run.told)
+    became = []
+    for one in matched:
+        if one.outcome is not Outcome.TO_COUNT:
+            became.append(one)
+            continue
+        answer = next(told)
+        outcome = Outcome.NOT_TRIED
+        if answer:
+            outcome = Outcome.FAILED if answer.refused else Outcome.COUNTED
+        became.append(
+            one.model_copy(update={"outcome": outcome, "reason": answer.text if answer else "not tried"})
+        )
+    return became, run
+
+
+def _write(file: Path, given: "Statement", matched: "Sequence[Matched]") -> None:
+    """Write the lines that nobody could match, with the reason; corrected, they can be taken in again."""
+    from starter.files import spreadsheet, write
+
+    lost = [one for one in matched if one.outcome.for_a_colleague]
+    wide = max([len(given.headings), *(len(one.line.cells) for one in lost)])
+    rows = ([*_filled(one.line.cells, wide), str(one.line.line), one.outcome, one.reason] for one in lost)
+    write({file: spreadsheet([*_filled(given.headings, wide), "line", "outcome", "reason"], rows)})
+
+
+def _filled(cells: "Sequence[str]", wide: int) -> list[str]:
+    return [*cells, *[""] * (wide - len(cells))]
+
+
+def _draw(matched: "Sequence[Matched]") -> None:
+    """Print what is to be counted, and every other line with the reason."""
+    from starter.cli import show
+    from starter.statement import Outcome
+
+    out = show.console()
+    to_count = [one for one in matched if one.outcome is Outcome.TO_COUNT]
+    if to_count:
+        drawn = show.table("line", "date", "payer", "amount", "case", "matched by")
+        drawn.columns[3].justify = "right"
+        for one in to_count:
+            drawn.add_row(*_cells(one), one.case_no, one.how)
+        out.print(drawn, "")
+    others = [one for outcome in Outcome for one in matched if one.outcome is outcome is not Outcome.TO_COUNT]
+    if others:
+        drawn = show.table("line", "date", "payer", "amount", "not counted", "why")
+        drawn.columns[3].justify = "right"
+        for one in others:
+            why = show.outside(one.reason or one.case_no)
+            drawn.add_row(*_cells(one), one.outcome, why)
+        out.print(drawn, "")
+
+
+def _cells(one: "Matched") -> tuple[str, str, str, str]:
+    from starter.cli import show
+
+    line = one.line
+    amount = "" if line.amount is None else show.amount(line.amount)
+    return str(line.line), show.outside(line.date)[:10], show.outside(line.payer), amount
+
+
+def _reconcile(given: "Statement", matched: "Sequence[Matched]") -> None:
+    """Print how many lines and how much money has which outcome, and that they add up to the statement."""
+    from rulebook.money import ZERO
+    from starter import statement
+    from starter.cli import show
+
+    sums = statement.totals(matched)
+    drawn = show.table("outcome", "lines", "yuan")
+    for column in drawn.columns[1:]:
+        column.justify = "right"
+    for outcome, total in sums.items():
+        drawn.add_row(outcome, f"{total.lines:,}", f"{total.amount:,.2f}")
+    drawn.add_row("statement", f"{given.total.lines:,}", f"{given.total.amount:,.2f}")
+    show.console().print(drawn)
+    added = (sum(total.lines for total in sums.values()), sum((t.amount for t in sums.values()), ZERO))
+    if added != given.total:
+        raise Refused(f"the outcomes do not add up to the statement: {added}")
+
+
+def _say(given: "Statement", matched: "Sequence[Matched]", run: "Run | None") -> None:
+    """Print what came of it."""
+    from rulebook.money import ZERO, yuan
+    from starter import statement
+    from starter.cli import show
+    from starter.cli.many import several
+    from starter.statement import Outcome, Total
+
+    out = show.console()
+    if run:
+        for one in matched:
+            if one.outcome is Outcome.FAILED:
+                said = f"line {one.line.line}, {one.case_no}: {show.outside(one.reason)}"
+                out.print(said, soft_wrap=True)
+    _reconcile(given, matched)
+    if run is None:
+        return
+    counted = statement.totals(matched).get(Outcome.COUNTED, Total(0, ZERO))
+    out.print(f"{counted.lines:,} of {several(len(run.told), 'payment')} counted, {yuan(counted.amount)}")
+    if None in run.told:
+        out.print("the same command again counts the rest, and none twice")
+
+
+def _as_data(file: Path, given: "Statement", matched: "Sequence[Matched]", dry_run: bool) -> dict[str, Any]:
+    from starter import statement
+
+    return {
+        "file": str(file),
+        "dry_run": dry_run,
+        "lines": [
+            one.line.model_dump(mode="json", exclude={"cells", "fault"})
+            | one.model_dump(mode="json", exclude={"line"})
+            for one in matched
+        ],
+        "outcomes": {outcome: total._asdict() for outcome, total in statement.totals(matched).items()},
+        "statement": given.total._asdict(),
+    }
