@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format runs histories lock clean
+.PHONY: help demo test bench lint format runs histories reference lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -12,8 +12,11 @@ help:  ## this list
 demo: $(VENV)/runs  ## watch the system at work; ARGS=--exit ends it by itself
 	@$(BIN)/enforce demo $(ARGS)
 
-test: $(VENV)/tests  ## all tests, on real servers; ARGS="tests/rulebook -k holiday" picks some
+test: $(VENV)/tests  ## all tests, on real servers; ARGS="tests/rulebook -k holiday" picks some; FULL=1 make test plays each random test at full length
 	@$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/tests  ## what it costs, as ratios; ARGS=quick is short, ARGS="midnight workers" picks some
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/tests  ## types, style, and who may import whom
 	@$(BIN)/ruff check .
@@ -29,6 +32,9 @@ runs: $(VENV)/runs  ## only what `enforce` needs, in .venv
 
 histories: $(VENV)/tests  ## record the workflows of the demo that tests/histories does not have yet
 	@$(BIN)/python -m tests.histories.record
+
+reference: $(VENV)/tests  ## write docs/reference.md from the commands' own help
+	@$(BIN)/python -m tests.starter.reference
 
 lock: $(VENV)/tests  ## renew the lock files from pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements.lock

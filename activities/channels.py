@@ -1,5 +1,6 @@
 """The ways on which a notice leaves the house, each one class that sends and says how it ended."""
 
+import hashlib
 import os
 import threading
 from datetime import datetime
@@ -57,6 +58,9 @@ def mail(
         message.add_alternative(html, subtype="html", charset="utf-8", cte="base64")
     if pdf:
         message.add_attachment(pdf[1], maintype="application", subtype="pdf", filename=pdf[0])
+    for serial, part in enumerate(part for part in message.walk() if part.is_multipart()):
+        # Else the library looks through all of the letter for one that isn't in it. In base64 no "=_" is.
+        part.set_boundary(f"=_{serial}_{hashlib.sha256(identity.encode()).hexdigest()[:32]}")
     return message.as_bytes()
 
 

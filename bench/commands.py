@@ -1,7 +1,7 @@
 """What an officer waits for: the wall time of each command that reads, against a bare script that connects
 with the SDK and describes one workflow.
 
-Run by hand, with the machine to itself: `.venv/bin/python bench/commands.py [ROUNDS]`. Its servers and worker
+Alone: `.venv/bin/python -m bench.commands [ROUNDS]`, with the machine to itself. Its servers and worker
 run in a temporary folder. Each command is paired with a run of the script right before it; the median of the
 ratios is what counts.
 """
@@ -32,7 +32,6 @@ COMMANDS = (
     ("cases",),
     ("todo",),
     ("due",),
-    ("waits",),
     ("agent", "A001"),
     ("explain", NUMBER),
 )
@@ -44,8 +43,9 @@ def _timed(*command: str) -> float:
     return time.perf_counter() - begun
 
 
-def main(rounds: int) -> None:
-    """Measure, and print."""
+def main(rounds: int = 11) -> dict[str, float]:
+    """Measure; give the ratios."""
+    figures = {}
     enforce = str(Path(sys.executable).parent / "enforce")
     with tempfile.TemporaryDirectory(prefix="b4", ignore_cleanup_errors=True) as folder:
         os.environ |= {"ENFORCE_HOME": f"{folder}/home", "ENFORCE_OFFICER": "bench"}
@@ -55,12 +55,13 @@ def main(rounds: int) -> None:
             bare = (sys.executable, "-c", BARE, address, f"secondary-sale-{NUMBER}")
             for command in COMMANDS:
                 pairs = [(_timed(*bare), _timed(enforce, *command)) for _ in range(rounds)]
-                ours = median(mine for _, mine in pairs)
-                ratio = median(mine / other for other, mine in pairs)
-                print(f"enforce {' '.join(command):32}{ours * 1000:6.0f} ms, {ratio:.2f} of the bare script")
+                words = " ".join(command)
+                figures[f"enforce {words}: ms"] = 1000 * median(mine for _, mine in pairs)
+                figures[f"enforce {words} / bare"] = median(mine / other for other, mine in pairs)
         finally:
             up.terminate()
             up.wait()
+    return figures
 
 
 def _ready(folder: Path, enforce: str) -> str:
@@ -76,4 +77,5 @@ def _ready(folder: Path, enforce: str) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 11)
+    for name, figure in main(*map(int, sys.argv[1:])).items():
+        print(f"{name:42}{figure:10.2f}")
