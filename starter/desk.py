@@ -77,10 +77,8 @@ async def find(client: Client, named: str) -> Case:
     none, `Refused` where more than one is meant.
     """
     if _CASE_NO.fullmatch(named.upper()):
-        async for execution in client.list_workflows(
-            f"CaseNo = '{named.upper()}' AND {_CASE_TYPES}", limit=1
-        ):
-            return case_of(execution)
+        if numbered := await _first(client, f"CaseNo = '{named.upper()}' AND {_CASE_TYPES}"):
+            return numbered
         raise NotKept(f"Temporal has no case {named.upper()}")
     ids = _workflow_ids(named)
     found = [case for case in await asyncio.gather(*(described(client, i) for i in ids)) if case]
@@ -113,6 +111,15 @@ async def described(client: Client, case_id: str) -> Case | None:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         raise away(error) from error
+
+
+async def _first(client: Client, query: str) -> Case | None:
+    try:
+        async for execution in client.list_workflows(query, limit=1):
+            return case_of(execution)
+    except RPCError as error:
+        raise away(error) from error
+    return None
 
 
 def case_of(execution: WorkflowExecution) -> Case:
@@ -269,12 +276,12 @@ async def _carry_out(
         raise Unreachable(
             f"{act_id}: handed over, but no worker is there to carry it out; it will be when one is back"
         ) from error
+    except RPCError as error:
+        raise away(error) from error
 
 
 async def renew(client: Client, number: str, message: Renewed) -> str:
     """Record that a number in direct service was renewed (3.3); returns the answer."""
-    async for execution in client.list_workflows(
-        f"{RENEWALS} AND WorkflowId STARTS_WITH 'renewal-{number}-'", limit=1
-    ):
-        return await act(client, case_of(execution), "renewed", message)
+    if found := await _first(client, f"{RENEWALS} AND WorkflowId STARTS_WITH 'renewal-{number}-'"):
+        return await act(client, found, "renewed", message)
     raise Refused(f"no renewal of {written(number)} is waiting; `enforce renewals` lists those that are")

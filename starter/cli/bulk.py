@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rulebook.vocabulary import Awaiting, Kind, Stage
-from starter.cli.options import Json, Officer
+from starter.cli.options import AwaitingWhat, Due, InStage, Json, OfAgent, Officer, OfKind, OfNumber
 
 if TYPE_CHECKING:
     from starter.cli.many import Run
@@ -19,15 +19,6 @@ bulk = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="One command for all open cases that a filter finds."
 )
 
-OfKind = Annotated[Kind | None, typer.Option("--kind")]
-InStage = Annotated[Stage | None, typer.Option("--stage")]
-OfAgent = Annotated[str | None, typer.Option("--agent", help="an agent's id")]
-OfNumber = Annotated[str | None, typer.Option("--number", help="a 400 number")]
-AwaitingWhat = Annotated[Awaiting | None, typer.Option("--awaiting", help="what an officer must do")]
-Due = Annotated[
-    datetime | None,
-    typer.Option("--due", formats=["%Y-%m-%d"], help="deadline on this day or before", metavar="DATE"),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="list the cases; do nothing")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do it without asking")]
 

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rulebook.vocabulary import Awaiting, Business, Kind, Stage
-from starter.cli.options import CaseId, Json, Officer
+from rulebook.vocabulary import Business, Kind
+from starter.cli.options import (
+    AwaitingWhat,
+    CaseId,
+    Due,
+    InStage,
+    Json,
+    OfAgent,
+    Officer,
+    OfKind,
+    OfNumber,
+)
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -106,15 +116,12 @@ async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
 
 
 def cases(
-    stage: Annotated[Stage | None, typer.Option("--stage")] = None,
-    agent: Annotated[str | None, typer.Option("--agent", help="an agent's id")] = None,
-    number: Annotated[str | None, typer.Option("--number", help="a 400 number")] = None,
-    kind: Annotated[Kind | None, typer.Option("--kind")] = None,
-    awaiting: Annotated[Awaiting | None, typer.Option("--awaiting", help="what an officer must do")] = None,
-    due: Annotated[
-        datetime | None,
-        typer.Option("--due", formats=["%Y-%m-%d"], help="deadline on this day or before", metavar="DATE"),
-    ] = None,
+    stage: InStage = None,
+    agent: OfAgent = None,
+    number: OfNumber = None,
+    kind: OfKind = None,
+    awaiting: AwaitingWhat = None,
+    due: Due = None,
     ended: Annotated[bool, typer.Option("--ended", help="ended cases instead of open ones")] = False,
     everything: Annotated[bool, typer.Option("--all", help="open and ended cases")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="at most so many, the newest first")] = 50,

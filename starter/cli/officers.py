@@ -118,7 +118,11 @@ def paid(
         return
     if dry_run or yes or unmatched:
         raise typer.BadParameter("--dry-run, --yes and --unmatched go with --from FILE")
-    if missing := [what for what, said in one.items() if not said]:
+    from starter.cli import prompts
+
+    if any(one.values()) and prompts.person():
+        named, amount, reference = (said or prompts.ask(what) for what, said in one.items())
+    elif missing := [what for what, said in one.items() if not said]:
         raise typer.BadParameter(
             f"{', '.join(missing)} missing: say CASE, AMOUNT and --reference for one payment, or --from FILE"
         )

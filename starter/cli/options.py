@@ -1,8 +1,11 @@
 """Arguments and options that several commands share."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
+
+from rulebook.vocabulary import Awaiting, Kind, Stage
 
 CaseId = Annotated[
     str,
@@ -15,3 +18,15 @@ Officer = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+# Which cases
+
+OfKind = Annotated[Kind | None, typer.Option("--kind")]
+InStage = Annotated[Stage | None, typer.Option("--stage")]
+OfAgent = Annotated[str | None, typer.Option("--agent", help="an agent's id")]
+OfNumber = Annotated[str | None, typer.Option("--number", help="a 400 number")]
+AwaitingWhat = Annotated[Awaiting | None, typer.Option("--awaiting", help="what an officer must do")]
+Due = Annotated[
+    datetime | None,
+    typer.Option("--due", formats=["%Y-%m-%d"], help="deadline on this day or before", metavar="DATE"),
+]

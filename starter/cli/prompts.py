@@ -1,5 +1,6 @@
 """Asking who sits at the terminal for what is missing, and whether it is meant; nobody else is asked."""
 
+import signal
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from starter.settings import Refused
 
 def person() -> bool:
     """Whether a person sits there: input and what is said beside the output are a terminal."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 class Asking(TyperCommand):
@@ -19,30 +20,52 @@ class Asking(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of the command, as often as something is missing and a person says it."""
-        given = list(args)
         while True:
             try:
-                return super().parse_args(ctx, list(given))
+                return super().parse_args(ctx, list(args))
             except typer.BadParameter as wrong:
                 missing = wrong.param if hasattr(wrong, "param_type") else None
                 if missing is None or not person():
                     raise
-                given = self._with_answer(given, missing)
+                # Not among the words: there, an answer that begins with a dash would be an option.
+                ctx.default_map = (ctx.default_map or {}) | {missing.name: _answer(missing)}
 
-    def _with_answer(self, given: list[str], missing: Any) -> list[str]:
-        said = missing.help or missing.human_readable_name
-        if missing.param_type_name == "argument":
-            # In front of a lone --, after which everything is an argument too.
-            at = given.index("--") if "--" in given else len(given)
-            return [*given[:at], ask(f"{missing.human_readable_name} ({said})"), *given[at:]]
-        option = missing.opts[0]
-        return [f"{option}={ask(f'{option} ({said})')}", *given]
+
+def _answer(missing: Any) -> str | list[str]:
+    argument = missing.param_type_name == "argument"
+    named = (missing.metavar or missing.name).upper() if argument else missing.opts[0]
+    answer = ask(f"{named} ({missing.help})" if missing.help else named)
+    return [answer] if missing.nargs == -1 else answer
 
 
 def ask(question: str) -> str:
-    """What a person answers; asked again until it is something."""
-    answer: str = typer.prompt(question, err=True)
-    return answer.strip()
+    """What a person answers; asked again until it is something.
+
+    Ctrl-C ends the program as any other; raises `Refused` at the end of input.
+    """
+    while not (answer := _said(question)):
+        pass
+    return answer
+
+
+def _said(question: str) -> str:
+    # A running event loop would only take note of Ctrl-C, and have the command carried out after all.
+    noting = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    line = ""
+    try:
+        typer.echo(f"{question}: ", nl=False, err=True)
+        line = sys.stdin.readline()
+        line.encode()  # what a terminal of another encoding sends may have come in as it is
+    except UnicodeError:
+        typer.echo(f"that is not text in {sys.stdin.encoding}", err=True)
+        return ""
+    finally:
+        signal.signal(signal.SIGINT, noting)
+        if not line:
+            typer.echo(err=True)
+    if not line:
+        raise Refused("nothing was done: there is no answer")
+    return line.strip()
 
 
 def choose(question: str, *answers: str) -> str:
@@ -51,7 +74,7 @@ def choose(question: str, *answers: str) -> str:
         raise Refused(f"{question} Say {' or '.join(f'--{answer}' for answer in answers)}")
     while True:
         said = ask(f"{question} [{'/'.join(answers)}]").lower()
-        meant = [answer for answer in answers if said and answer.startswith(said)]
+        meant = [answer for answer in answers if answer.startswith(said)]
         if len(meant) == 1:
             return meant[0]
 
@@ -62,7 +85,7 @@ def agreed(question: str, yes: bool) -> None:
         return
     if not person():
         raise Refused("nobody is there to confirm it: say --yes if it is meant, or --dry-run to look first")
-    if not typer.confirm(question, err=True):
+    if _said(f"{question} [y/N]").lower() not in ("y", "yes"):
         raise Refused("nothing was done")
 
 

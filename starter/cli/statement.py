@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from starter.cli.many import Run
     from starter.statement import Known, Matched, Statement
 
+_WIDE = 110  # columns
+
 
 def count(
     file: Path, officer: str, *, dry_run: bool, yes: bool, unmatched: Path | None, as_json: bool
@@ -131,29 +133,25 @@ def _draw(matched: "Sequence[Matched]") -> None:
     from starter.statement import Outcome
 
     out = show.console()
+    wide = out.width >= _WIDE
     to_count = [one for one in matched if one.outcome is Outcome.TO_COUNT]
-    if to_count:
-        drawn = show.table("line", "date", "payer", "amount", "case", "matched by")
-        drawn.columns[3].justify = "right"
-        for one in to_count:
-            drawn.add_row(*_cells(one), one.case_no, one.how)
-        out.print(drawn, "")
     others = [one for outcome in Outcome for one in matched if one.outcome is outcome is not Outcome.TO_COUNT]
-    if others:
-        drawn = show.table("line", "date", "payer", "amount", "not counted", "why")
+    for of, heading, why in ((to_count, "case", "matched by"), (others, "not counted", "why")):
+        drawn = show.table("line", "date", "payer", "amount", heading, why, *(("remark",) if wide else ()))
         drawn.columns[3].justify = "right"
-        for one in others:
-            why = show.outside(one.reason or one.case_no)
-            drawn.add_row(*_cells(one), one.outcome, why)
-        out.print(drawn, "")
-
-
-def _cells(one: "Matched") -> tuple[str, str, str, str]:
-    from starter.cli import show
-
-    line = one.line
-    amount = "" if line.amount is None else show.amount(line.amount)
-    return str(line.line), show.outside(line.date)[:10], show.outside(line.payer), amount
+        for one in of:
+            line = one.line
+            drawn.add_row(
+                str(line.line),
+                show.outside(line.date)[:10],
+                show.outside(line.payer),
+                "" if line.amount is None else show.amount(line.amount),
+                one.case_no if of is to_count else one.outcome,
+                one.how or show.outside(one.reason or one.case_no),
+                *((show.outside(line.remark),) if wide else ()),
+            )
+        if of:
+            out.print(drawn, "")
 
 
 def _reconcile(given: "Statement", matched: "Sequence[Matched]") -> None:
