@@ -170,7 +170,7 @@ class Cases:
 
         1. A report belongs to at most one case: its row is locked, and a case on it is final.
         2. A case that is still open for the number and kind is adopted: it is this one, opened by an attempt
-           that died before it could answer, or by a run that was reset or terminated.
+           that died before it could answer, or by a run that was reset or terminated; this run has it now.
         3. Should two attempts come here at once, the unique index lets one through; the other is retried.
 
         Raises `Refused` for a number that is not in the registry or not in an agent's hands.
@@ -188,7 +188,7 @@ class Cases:
                 )
             )
             if case is not None:
-                row.case_no = case.case_no
+                row.case_no, case.run_id = case.case_no, order.run_id
                 answer = session.scalar(
                     select(AuditLine.result).where(
                         AuditLine.case_no == case.case_no, AuditLine.step == "open"

@@ -7,7 +7,7 @@ from activities.fines import balance
 from registry import audit
 from registry.models import Case, Filing, Fine, Notice, Number
 from registry.session import Sessions
-from rulebook.vocabulary import FineStatus
+from rulebook.vocabulary import FineStatus, written
 from starter import desk
 from starter.settings import Refused
 from workflows.messages import NoticeShown, Story
@@ -29,12 +29,16 @@ def story(on_record: Sessions, named: str) -> Story:
         case = session.scalar(
             select(Case)
             .where((Case.case_no == named.upper()) | (Case.workflow_id == named) | (Case.number == digits))
-            .where(Case.closed_at.is_not(None))
-            .order_by(Case.opened_at.desc())
+            .order_by(Case.closed_at.is_(None), Case.opened_at.desc())
             .limit(1)
         )
-        if case is None or case.outcome is None:
+        if case is None:
             raise Refused(f"no case {named}, neither with Temporal nor in the registry")
+        if case.outcome is None:
+            raise Refused(
+                f"{case.case_no} is open in the registry, but nothing goes on in it: Temporal has no "
+                f"{case.workflow_id}. A new report on {written(case.number)} takes it up again"
+            )
         notices = session.scalars(
             select(Notice).where(Notice.case_no == case.case_no).order_by(Notice.notice_no)
         )

@@ -241,7 +241,9 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
         f"late-payment-{payment.reference}",
         f"{yuan(payment.amount)} for {case.case_no}, which has ended",
     )
-    stands = f"{yuan(late.due)} still due" if late.due else f"{yuan(late.owed_back)} owed back"
+    stands = "settled"
+    if late.due or late.owed_back:
+        stands = f"{yuan(late.due)} still due" if late.due else f"{yuan(late.owed_back)} owed back"
     return f"{case.case_no}: {yuan(payment.amount)} counted; the case has ended, {stands}"
 
 

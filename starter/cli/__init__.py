@@ -34,7 +34,7 @@ from starter.cli import (
     todo,
 )
 from starter.cli.prompts import Asking
-from starter.settings import Refused
+from starter.settings import Refused, Unreachable
 
 
 class _Enforce(TyperGroup):
@@ -47,6 +47,24 @@ class _Enforce(TyperGroup):
             raise typer.Exit(refused.exit_code) from refused
         except KeyboardInterrupt as interrupted:
             raise typer.Exit(130) from interrupted
+        except Exception as error:
+            if not (said := _of_the_registry(error)):
+                raise
+            typer.echo(f"error: {said}", err=True)
+            raise typer.Exit(Unreachable.exit_code) from error
+
+
+def _of_the_registry(error: Exception) -> str:
+    """What to say of an error of the database; "" of any other."""
+    if "sqlalchemy" not in sys.modules:
+        return ""
+    from sqlalchemy.exc import DBAPIError
+
+    if not isinstance(error, DBAPIError):
+        return ""
+    if getattr(error.orig, "pgcode", "") in ("42P01", "42703"):  # no such table, no such column
+        return "the registry has another schema: start a worker of this version, it brings it up to date"
+    return f"the registry does not answer as it should: {str(error.orig).strip()}"
 
 
 # What a command imports lives as long as it does: collecting it again and again takes 7% of a command's time.

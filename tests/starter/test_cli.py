@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select, text
 
 from registry.importer import COLUMNS
-from registry.models import AuditLine, Number
+from registry.models import AuditLine, Case, Number
 from rulebook.vocabulary import Stage
 from starter.cli import app
 from tests.starter.conftest import ENFORCE, Enforce, run
@@ -25,6 +25,7 @@ async def test_an_officers_day_from_report_to_verified_rectification(world: Worl
     assert "opened on report officer/" in opened.out
 
     assert "reported" in (await enforce("rectified", number, "--statement", "已收回")).out
+    assert await world.found(f"Number = '{number}' and Awaiting = 'verification'")
     assert number[3:6] in (await enforce("cases", "--awaiting", "verification")).out
     story = await enforce("case", number)
     assert "next: enforce verify SS-" in story.out
@@ -61,6 +62,7 @@ async def test_every_command_that_prints_data_prints_json(world: World, enforce:
     [number, other] = an_agent(world.on_record, numbers=2)
     assert (await enforce("report", number, "--facts", "x", "--json")).json["workflow_id"].endswith(number)
     await world.open(a_report(other))
+    assert await world.found(f"Number in ('{number}', '{other}') and Stage = 'rectification'", expected=2)
     listed = (await enforce("cases", "--json")).json
     assert {number, other} <= {case["number"] for case in listed}
     assert (await enforce("rectified", number, "--json")).json["case_no"].startswith("SS-")
@@ -78,6 +80,8 @@ async def test_cases_are_filtered_by_stage_agent_number_and_deadline(world: Worl
     await ends.ended()
     story = await waits.story()
     assert story.deadline
+    assert await world.found(f"Number in ('{first}', '{second}') and Stage != 'opening'", expected=2)
+    assert await world.found(f"Number = '{second}' and Stage = 'dismissed'")
 
     async def listed(*words: str) -> set[str]:
         said = await enforce("cases", "--agent", story.agent_id, *words, "--json")
@@ -261,3 +265,27 @@ def test_the_shell_completes_commands_and_their_words() -> None:
         "restitution",
         "restored",
     }
+
+
+async def test_a_registry_without_a_schema_says_what_to_do(
+    enforce: Enforce, database_url: str, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("alter table waits rename to put_aside"))
+    ran = await enforce("todo")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == (
+        "error: the registry has another schema: start a worker of this version, it brings it up to date\n"
+    )
+
+
+async def test_a_case_without_a_workflow_says_how_it_is_taken_up_again(
+    world: World, enforce: Enforce
+) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = await (await world.open(a_report(number))).case_no()
+    with world.on_record.begin() as session:
+        session.get_one(Case, case_no).workflow_id = f"secondary-sale-elsewhere-{number}"
+    ran = await enforce("case", f"secondary-sale-elsewhere-{number}")
+    assert ran.code == 1
+    assert f"{case_no} is open in the registry, but nothing goes on in it" in ran.err

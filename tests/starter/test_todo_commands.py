@@ -101,6 +101,23 @@ async def test_a_message_that_was_refused_waits_for_an_officer_too(world: World,
     assert (task["what"], task["next"]) == ("refused-message", f"enforce case {case_no}")
 
 
+async def test_a_case_that_was_ended_by_force_waits_until_a_report_takes_it_up_again(
+    world: World, enforce: Enforce
+) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number))
+    case_no = await case.case_no()
+    await case.handle.terminate()
+    for _ in range(100):  # until visibility, which is eventual, has it
+        if found := await _listed(enforce, case_no):
+            break
+    [task] = found
+    assert (task["what"], task["next"]) == ("failed", f"enforce case {case_no} --web")
+    again = await world.open(a_report(number))
+    assert await again.case_no() == case_no
+    assert await _listed(enforce, case_no) == []
+
+
 async def test_a_report_that_was_parked_waits_for_an_officer_too(world: World, enforce: Enforce) -> None:
     named = f"R-{uuid4()}"
     with world.on_record.begin() as session:
