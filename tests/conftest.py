@@ -1,5 +1,6 @@
 """Real servers for every test: PostgreSQL, and the Temporal server with virtual time."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +27,11 @@ ADDRESSES = Addresses(
 )
 
 _serial = count(1)
+
+
+def rounds(in_the_suite: int, at_full_length: int) -> int:
+    """How often a random test plays: `FULL=1 make test` plays at full length."""
+    return at_full_length if os.environ.get("FULL") == "1" else in_the_suite
 
 
 @pytest.fixture(scope="session")
@@ -59,20 +65,22 @@ def _named(url: str, database: str) -> str:
 
 
 @pytest.fixture
-def database_url(postgres: str) -> str:
+def database_url(postgres: str) -> Iterator[str]:
     """A registry of the test's own, empty, with the newest schema."""
     serial = next(_serial)
     url = _named(postgres, f"registry_{serial}")
     admin = create_engine(_named(postgres, "postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"create database registry_{serial} template template strategy file_copy"))
-    admin.dispose()
     own = create_engine(url)
     with own.begin() as connection:
         # The tests share a Temporal server: no two of their cases may have the same number.
         connection.execute(text(f"alter sequence case_numbers restart with {serial}001"))
     own.dispose()
-    return url
+    yield url
+    with admin.connect() as connection:
+        connection.execute(text(f"drop database registry_{serial} with (force)"))
+    admin.dispose()
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""Reports by three ways at once, to monitors that are killed, with servers that restart: each counts once.
-
-`REPORTS=20000 pytest tests/test_monitors_survive.py` plays it at full length.
-"""
+"""Reports by three ways at once, to monitors that are killed, with servers that restart: each counts once."""
 
 import asyncio
 import json
@@ -27,10 +24,11 @@ from registry.session import Sessions, connect, migrate, sessions
 from rulebook.vocabulary import IncomingStatus, Kind
 from starter import local
 from starter.settings import Settings
+from tests.conftest import rounds
 from tests.starter.conftest import ENFORCE
 from tests.world import an_agent
 
-REPORTS = int(os.environ.get("REPORTS", "450"))
+REPORTS = rounds(450, 20_000)
 SECRET = "whsec_" + "c2VjcmV0IG9mIGRpYWwtYmFjayBzeXN0ZW1z"
 SOURCES = ("by-sql", "by-file", "by-http")
 

@@ -16,6 +16,7 @@ from registry.models import AuditLine, Fine, HoldRow, Notice, Payment
 from registry.session import Sessions
 from rulebook.vocabulary import Awaiting, FineStatus, Kind, Stage
 from starter.virtual_time import VirtualTime
+from tests.conftest import rounds
 from tests.starter.conftest import ENFORCE
 from tests.workflows.any_order import pay_late
 from tests.workflows.fates import Played, Violation, play
@@ -23,6 +24,9 @@ from tests.workflows.what_stands import Standing
 from tests.world import CaseInTime, World, an_agent
 
 STEPS = 11
+# The first two steps are in the history before they are done: after a crash, the server waits for a minute
+# before it has them done again.
+KILLED_IN = range(rounds(2, 0), STEPS)
 SERIOUS = Violation(Kind.FRAUD, "shut down, then closed for good")
 RUN = re.compile("[0-9a-f]{8}-[0-9a-f-]{27}")
 
@@ -85,18 +89,20 @@ async def _all_wait(on_record: Sessions, steps: int) -> None:
     raise TimeoutError(f"less than {steps} steps are held up")
 
 
-async def _overturned(world: World, numbers: list[str], after: int) -> tuple[Played, CaseInTime]:
-    """A case that did all that a case can do, overturned on appeal: held up after so many steps."""
+async def _appealed(world: World, numbers: list[str], after: int) -> tuple[Played, CaseInTime]:
+    """A case that did all that a case can do, and its appeal, to be held up after so many steps."""
     case = Played(world, SERIOUS, numbers)
     await play((case, case.acts))
     assert case.taken == case.acts
     assert await pay_late(world, case.case_no, f"b-{case.case_no}", Decimal(5000))
     with world.on_record.begin() as session:
         session.execute(text("insert into held_up values (:no, :n)"), {"no": case.case_no, "n": after})
-    appeal = await world.appeal_after(case.case_no, on="2038-04-01")
+    return case, await world.appeal_after(case.case_no, on="2038-04-01")
+
+
+async def _overturn(appeal: CaseInTime) -> None:
     said = {"officer": "张伟", "upheld": False, "reason": "已复核"}
     await appeal.handle.start_update("decide", said, wait_for_stage=WorkflowUpdateStage.ACCEPTED, id="decide")
-    return case, appeal
 
 
 async def test_an_undo_survives_a_worker_that_is_killed_in_any_of_its_steps(
@@ -111,19 +117,18 @@ async def test_an_undo_survives_a_worker_that_is_killed_in_any_of_its_steps(
     }
     with on_record.begin() as session:
         session.execute(text(HOLD_UP))
-    agents = [an_agent(on_record, 2, ("中国电信", "中国移动")) for _ in range(STEPS)]
+    agents = [an_agent(on_record, 2, ("中国电信", "中国移动")) for _ in KILLED_IN]
     before = [Standing.of(on_record, numbers) for numbers in agents]
     async with AsyncExitStack() as first_life:
         await first_life.enter_async_context(_a_worker(env))
         with _held_up(on_record):
-            overturned = [_overturned(world, numbers, after) for after, numbers in enumerate(agents)]
-            # The first two steps are in the history before they are done: after a crash, the server waits for
-            # a minute before it has them done again.
-            played = [*await asyncio.gather(*overturned[:2]), *await asyncio.gather(*overturned[2:])]
-            await _all_wait(on_record, STEPS)
+            appealed = [_appealed(world, *one) for one in zip(agents, KILLED_IN, strict=True)]
+            played = await asyncio.gather(*appealed)
+            await asyncio.gather(*(_overturn(appeal) for _, appeal in played))
+            await _all_wait(on_record, len(KILLED_IN))
             await first_life.aclose()
     cases = [case for case, _ in played]
-    assert [len(_undone(world, case)) for case in cases] == list(range(STEPS))
+    assert [len(_undone(world, case)) for case in cases] == list(KILLED_IN)
 
     async with _a_worker(env):
         ended = await asyncio.gather(*(appeal.handle.result() for _, appeal in played))
@@ -139,7 +144,7 @@ async def test_an_undo_survives_a_worker_that_is_killed_in_any_of_its_steps(
     assert {fine.status for fine in world.rows(Fine)} == {FineStatus.VOID}
     assert all(payment.refund_due_at for payment in world.rows(Payment))
     told = [letter["Subject"].partition(" ")[0] for letter in world.letters()]
-    assert told.count("申诉成立及处理撤销通知书") == STEPS
+    assert told.count("申诉成立及处理撤销通知书") == len(KILLED_IN)
     assert len(told) == len(world.rows(Notice))
 
 

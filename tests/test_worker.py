@@ -25,12 +25,13 @@ from rulebook.vocabulary import (
     workflow_id,
 )
 from starter.virtual_time import VirtualTime
+from tests.conftest import rounds
 from tests.starter.conftest import ENFORCE
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
 from workflows import names
 from workflows.messages import CaseStart
 
-CASES, KILLS, FOR_EVER = 200, 6, 3600
+CASES, KILLS, FOR_EVER = rounds(60, 200), rounds(4, 6), 3600
 FATES = (Stage.RECTIFIED, Stage.SETTLED, Stage.SHUT_DOWN, Stage.DISMISSED)
 NOTICES = {
     Stage.RECTIFIED: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.CLOSING],

@@ -48,11 +48,13 @@ async def test_a_case_that_has_ended_is_appealed_against_and_then_undone(
     assert filed.out == f"{case_no}: Appeal {case_no}-A1 is recorded; another officer has to decide\n"
     again = await enforce("appeal", case_no, "--statement", "号码被冒用")
     assert (again.code, "has to be decided first" in again.err) == (1, True)
+    assert await world.found(f"CaseNo = '{case_no}' and Awaiting = 'appeal'")
     assert (await enforce("case", case_no, "--json")).json["awaiting"] == ["appeal"]
     assert case_no in (await enforce("cases", "--awaiting", "appeal", "--number", number)).out
     decided = await enforce("decide", case_no, "--overturn", "--reason", "属实", "--officer", "王静")
     assert "is overturned" in decided.out, decided.err
 
+    assert await world.found(f"CaseNo = '{case_no}' and Awaiting = 'refund'")
     told = (await enforce("case", case_no, "--json")).json
     assert (told["stage"], told["awaiting"]) == ("overturned", ["refund"])
     assert "next: enforce refunded" in (await enforce("case", case_no)).out
@@ -123,6 +125,7 @@ async def test_a_number_that_can_not_be_returned_is_replaced(world: World, enfor
     case_no = (await case.ended()).case_no
     await world.round(on="2038-04-13")
     assert (await enforce("dismiss", case_no, "--reason", "误报")).code == 0
+    assert await world.found(f"CaseNo = '{case_no}' and Awaiting = 'substitute'")
     told = await enforce("case", case_no)
     assert "next: enforce substitute" in told.out
     unknown = await enforce("substitute", case_no, "4009999999", "--with", "4009990001")
@@ -131,4 +134,5 @@ async def test_a_number_that_can_not_be_returned_is_replaced(world: World, enfor
     assert (bare.code, "needs a reason" in bare.err) == (1, True)
     given = await enforce("substitute", case_no, number, "--with", "400-999-0001")
     assert "replaced by 400-999-0001" in given.out, given.err
+    assert not await world.found(f"CaseNo = '{case_no}' and Awaiting = 'substitute'", expected=0)
     assert (await enforce("case", case_no, "--json")).json["awaiting"] == []

@@ -25,6 +25,7 @@ async def test_serious_circumstances_need_a_second_officer_and_every_filing_done
     assert "closed for good" in approved.out, approved.err
 
     assert (await case.ended()).outcome is Stage.CLOSED_FOR_GOOD
+    assert await world.found(f"Number = '{number}' and Awaiting = 'filing'")
     told = (await enforce("case", number, "--json")).json
     assert told["awaiting"] == ["filing"]
     filings = [filing["filing_no"] for filing in told["filings"]]
@@ -35,6 +36,7 @@ async def test_serious_circumstances_need_a_second_officer_and_every_filing_done
     for left, filing in reversed(list(enumerate(reversed(filings)))):
         waived = await enforce("filing", filing, "waived", "--reason", "演练")
         assert f"{left} left to do" in waived.out, waived.err
+    assert not await world.found(f"Number = '{number}' and Awaiting = 'filing'", expected=0)
     assert (await enforce("case", number, "--json")).json["awaiting"] == []
 
     agent = (await enforce("agent", (await case.story()).agent_id, "--json")).json
@@ -81,7 +83,8 @@ async def test_a_renewal_of_direct_service_is_listed_and_recorded(world: World, 
     queue = world.task_queue
     await world.client.execute_workflow(DailyRound.run, id=f"round-{number}", task_queue=queue)
 
-    assert {"number": number, "due": due} in (await enforce("renewals", "--json")).json
+    listed = (await enforce("renewals", "--json")).json
+    assert (number, due) in [(renewal["number"], renewal["due"]) for renewal in listed]
     early = await enforce("renewed", number, "--until", due)
     assert (early.code, f"the next renewal comes after {due}" in early.err) == (1, True)
     done = await enforce("renewed", number, "--until", later)

@@ -21,7 +21,7 @@ READ = {
     "notice": ("notices", "show", "NOTICE"),
     "notice as text": ("notices", "show", "NOTICE", "--text"),
     "verify": ("notices", "verify", "CASE"),
-    "waits": ("waits",),
+    "todo": ("todo",),
 }
 
 

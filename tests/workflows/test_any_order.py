@@ -36,6 +36,7 @@ from rulebook.vocabulary import (
     workflow_id,
 )
 from starter.settings import Refused
+from tests.conftest import rounds
 from tests.workflows.any_order import histories_replay, pay_late, steps_held_up, waiting_steps
 from tests.workflows.happenings import (
     DAYS,
@@ -423,7 +424,7 @@ OVER_TOO = TimePasses(1, "over")
 
 # One registry serves all plans: each brings its own agents and numbers.
 @settings(
-    max_examples=20,
+    max_examples=rounds(7, 20),
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -22,6 +22,7 @@ from rulebook.vocabulary import (
     NumberStatus,
     Stage,
 )
+from tests.conftest import rounds
 from tests.workflows.any_order import pay_late
 from tests.workflows.fates import FATES, FR, SF, SS, Played, Violation, Way, play
 from tests.workflows.what_stands import Standing
@@ -64,7 +65,7 @@ WAYS = st.sampled_from(["appeal", "dismissal"])
 
 
 @settings(
-    max_examples=8,
+    max_examples=rounds(3, 8),
     derandomize=True,  # the same examples each time: a change that breaks one is the change that did it
     deadline=None,
     print_blob=True,
