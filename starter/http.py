@@ -60,7 +60,7 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-class _Lately(Generic[T]):
+class Lately(Generic[T]):
     """What an answer was a moment ago: however many want it, it is asked for once."""
 
     def __init__(self, ask: Callable[[], Awaitable[T]], seconds: float) -> None:
@@ -69,6 +69,7 @@ class _Lately(Generic[T]):
         self._until = 0.0
 
     async def __call__(self) -> T:
+        """The answer of now, or of a moment ago; or what was raised in its place."""
         if self._asked is None or (self._asked.done() and time.monotonic() >= self._until):
             self._asked = asyncio.create_task(self._once())
         return await asyncio.shield(self._asked)
@@ -78,6 +79,46 @@ class _Lately(Generic[T]):
             return await self._ask()
         finally:
             self._until = time.monotonic() + self._seconds
+
+
+class Asked:
+    """The registry as a server asks it: in threads of its own, and within a time.
+
+    Not the threads of the rest of the process: a registry that hangs must not hold those.
+    """
+
+    def __init__(self, on_record: Sessions, at_once: int, within: float) -> None:
+        self._on_record, self._within = on_record, within
+        self._threads = ThreadPoolExecutor(at_once, "http")
+
+    async def __call__(self, work: Callable[[Session], T]) -> T:
+        """What comes of a session. Raises `Refusal` where the registry does not answer."""
+
+        def ask() -> T:
+            with self.session() as session:
+                return work(session)
+
+        return await self.in_thread(ask)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What comes of work that takes its sessions itself. Raises `Refusal`."""
+        try:
+            async with asyncio.timeout(self._within):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (TimeoutError, OperationalError, InterfaceError, InternalError, NoConnection):
+            raise later(503, "the registry does not answer", 5) from None
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session in which each statement has so much time."""
+        within = ceil(self._within * 1000)
+        with self._on_record.begin() as session:
+            session.execute(text(f"set local statement_timeout = {within}"))
+            yield session
+
+    def close(self) -> None:
+        """Wait for nobody any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _Metrics(Collector):
@@ -121,18 +162,24 @@ class _Metrics(Collector):
         yield lag
 
 
+def exposed(metrics: CollectorRegistry) -> Response:
+    """Metrics in the words of Prometheus."""
+    return Response(
+        prometheus_client.generate_latest(metrics), media_type=prometheus_client.CONTENT_TYPE_LATEST
+    )
+
+
 class _Door:
     """What stands between a request and the inbox."""
 
     def __init__(self, on_record: Sessions, sources: Sources, limits: Limits) -> None:
-        self._on_record, self._sources, self._limits = on_record, sources, limits
+        self._sources, self._limits = sources, limits
         self._allowed = {name: Allowance(source.rate) for name, source in sources.items()}
         self._under_way = 0
         self._metrics = _Metrics()
-        # Not the threads of the rest of the process: a registry that hangs must not hold those.
-        self.threads = ThreadPoolExecutor(limits.at_the_registry, "http")
-        self.waiting = _Lately(lambda: self._ask(self._count_waiting), 2)
-        self._figures = _Lately(lambda: self._ask(inbox.figures), 5)
+        self.asked = Asked(on_record, limits.at_the_registry, limits.registry_within)
+        self.waiting = Lately(lambda: self.asked(self._count_waiting), 2)
+        self._figures = Lately(lambda: self.asked(inbox.figures), 5)
 
     async def reports(self, request: Request) -> Response:
         status = 500
@@ -154,10 +201,7 @@ class _Door:
             up = await self.waiting() >= 0
             figures = await self._figures()
         self._metrics.up, self._metrics.inbox = up, figures
-        return Response(
-            prometheus_client.generate_latest(self._metrics.registry),
-            media_type=prometheus_client.CONTENT_TYPE_LATEST,
-        )
+        return exposed(self._metrics.registry)
 
     async def _let_in(self, request: Request) -> Response:
         if self._under_way > self._limits.under_way:
@@ -178,10 +222,10 @@ class _Door:
 
         def take_in() -> Accepted:
             arrivals = intake.arrivals(body, source)
-            with self._session() as session:
+            with self.asked.session() as session:
                 return intake.put(session, arrivals)
 
-        taken = await self._in_thread(take_in)
+        taken = await self.asked.in_thread(take_in)
         self._allowed[source].take(len(taken.accepted) - 1)
         new = sum(report.new for report in taken.accepted)
         self._metrics.accepted.labels(source).inc(new)
@@ -204,29 +248,22 @@ class _Door:
             raise Refusal(408, "the body did not arrive in time", Connection="close") from None
         return bytes(body)
 
-    async def _ask(self, work: Callable[[Session], T]) -> T:
-        def ask() -> T:
-            with self._session() as session:
-                return work(session)
-
-        return await self._in_thread(ask)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        try:
-            async with asyncio.timeout(self._limits.registry_within):
-                return await asyncio.get_running_loop().run_in_executor(self.threads, work)
-        except (TimeoutError, OperationalError, InterfaceError, InternalError, NoConnection):
-            raise later(503, "the registry does not answer", 5) from None
-
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        within = ceil(self._limits.registry_within * 1000)
-        with self._on_record.begin() as session:
-            session.execute(text(f"set local statement_timeout = {within}"))
-            yield session
-
     def _count_waiting(self, session: Session) -> int:
         return inbox.waiting(session, at_most=self._limits.waiting)
+
+
+def answer_in_words(api: FastAPI) -> None:
+    """Have each refusal of an application answered as `Faults`."""
+
+    @api.exception_handler(Refusal)
+    async def refused(_: Request, refusal: Refusal) -> Response:
+        return JSONResponse(refusal.faults.model_dump(), refusal.status, refusal.headers)
+
+    @api.exception_handler(HTTPException)
+    async def not_here(_: Request, error: HTTPException) -> Response:
+        return JSONResponse(
+            Faults(errors=[Fault(reason=error.detail)]).model_dump(), error.status_code, error.headers
+        )
 
 
 def app(on_record: Sessions, sources: Sources, limits: Limits = Limits()) -> FastAPI:
@@ -236,7 +273,7 @@ def app(on_record: Sessions, sources: Sources, limits: Limits = Limits()) -> Fas
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        door.threads.shutdown(wait=False, cancel_futures=True)
+        door.asked.close()
 
     api = FastAPI(
         title="Violation reports",
@@ -248,15 +285,7 @@ def app(on_record: Sessions, sources: Sources, limits: Limits = Limits()) -> Fas
     )
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
 
-    @api.exception_handler(Refusal)
-    async def refused(_: Request, refusal: Refusal) -> Response:
-        return JSONResponse(refusal.faults.model_dump(), refusal.status, refusal.headers)
-
-    @api.exception_handler(HTTPException)
-    async def not_here(_: Request, error: HTTPException) -> Response:
-        return JSONResponse(
-            Faults(errors=[Fault(reason=error.detail)]).model_dump(), error.status_code, error.headers
-        )
+    answer_in_words(api)
 
     @api.post(
         "/reports",
@@ -393,6 +422,14 @@ class _Server(uvicorn.Server):
         yield
 
 
+def address(option: str, said: str) -> tuple[str, int]:
+    """The host and port that an option says. Raises `Refused`."""
+    host, _, port = said.rpartition(":")
+    if not (port.isdigit() and host):
+        raise Refused(f"{option} {said}: has to be HOST:PORT, e.g. 127.0.0.1:8400")
+    return host.strip("[]"), int(port)
+
+
 @asynccontextmanager
 async def serving(
     on_record: Sessions, sources: Sources, host: str, port: int, limits: Limits = Limits()
@@ -401,15 +438,25 @@ async def serving(
 
     Raises `Refused` where the port can't be had.
     """
+    async with listening(app(on_record, sources, limits), host, port, limits) as url:
+        yield url
+
+
+@asynccontextmanager
+async def listening(api: FastAPI, host: str, port: int, limits: Limits = Limits()) -> AsyncIterator[str]:
+    """Serve an application at this host and port (0: any), and give the URL; the end lets it finish.
+
+    Raises `Refused` where the port can't be had.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
+        opened = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise Refused(f"can't listen at {host}:{port}: {why}") from error
     server = _Server(
         uvicorn.Config(
-            app(on_record, sources, limits),
+            api,
             http=_Connection,
             ws="none",
             lifespan="on",
@@ -422,10 +469,10 @@ async def serving(
             timeout_graceful_shutdown=ceil(limits.body_within + 2 * limits.registry_within) + 1,
         )
     )
-    served = asyncio.create_task(server.serve([listening]))
+    served = asyncio.create_task(server.serve([opened]))
     try:
         name = f"[{host}]" if ":" in host else host
-        yield f"http://{name}:{listening.getsockname()[1]}"
+        yield f"http://{name}:{opened.getsockname()[1]}"
     finally:
         server.should_exit = True
         await served

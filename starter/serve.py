@@ -3,16 +3,17 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from pydantic import ValidationError
 from temporalio.client import Client
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from activities.channels import Addresses, Channel, Outbox
 from activities.smtp import Smtp, SmtpServer
 from activities.webhook import Gateway, Webhook
-from starter import connect
+from starter import connect, health, http
 from starter.settings import Refused, Settings, wrong
 from worker import serving
 
@@ -31,16 +32,39 @@ def channel(settings: Settings) -> Channel:
     return Outbox(settings.outbox_folder)
 
 
+def sdk_metrics(host: str, port: int) -> None:
+    """Serve the metrics of Temporal's SDK for all that is connected from here on. Raises `Refused`."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    asked = PrometheusConfig(
+        bind_address=where, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+    )
+    try:
+        Runtime.set_default(Runtime(telemetry=TelemetryConfig(metrics=asked)))
+    except ValueError as error:
+        raise Refused(f"can't serve the SDK's metrics at {where}: {error}") from error
+
+
 @asynccontextmanager
-async def cases(settings: Settings) -> AsyncIterator[Client]:
-    """Serve the cases of the servers that the settings name, until the context ends. Raises `Refused`."""
-    leaves_by = channel(settings)
+async def cases(settings: Settings, at: tuple[str, int] | None = None) -> AsyncIterator[Client]:
+    """Serve the cases of the servers that the settings name, until the context ends. Raises `Refused`.
+
+    At a host and port, where given, it tells of its health and figures.
+    """
+    leaves_by = health.Counted(channel(settings), settings.channel)
     client = await connect.temporal(settings)
     await connect.register_attributes(client)
     await connect.schedule_rounds(client, settings.task_queue)
     connect.registry(settings).dispose()
     addresses = Addresses(sender=settings.sender, officers=settings.officers, supervisor=settings.supervisor)
-    async with serving(client, settings.task_queue, settings.registry_url(), leaves_by, addresses):
+    url = settings.registry_url()
+    async with (
+        AsyncExitStack() as told,
+        serving(client, settings.task_queue, url, leaves_by, addresses) as worker,
+    ):
+        if at:
+            on_record = connect.on_record(settings, health.AT_ONCE)
+            api = health.app(client, worker, on_record, leaves_by)
+            await told.enter_async_context(http.listening(api, *at))
         yield client
 
 

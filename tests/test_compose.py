@@ -198,7 +198,7 @@ def test_the_namespace_is_made_once_and_can_be_used_at_once(client: Client) -> N
         "TEMPORAL_ADDRESS": client.service_client.config.target_host,
         "TEMPORAL_NAMESPACE": f"enforcement-{os.getpid()}",
     }
-    script = ["sh", ROOT / "deploy/temporal/namespace.sh"]
+    script = ["sh", str(ROOT / "deploy/temporal/namespace.sh")]
     said = [subprocess.run(script, env=env, capture_output=True, text=True, check=True).stdout for _ in "12"]
     assert ["registered" in words for words in said] == [True, False]
     assert {words.splitlines()[-1] for words in said} == {f"namespace {env['TEMPORAL_NAMESPACE']} is there"}

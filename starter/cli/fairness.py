@@ -40,8 +40,7 @@ def appeal(
     Example:
       $ enforce appeal SS-2026-00042 --statement "号码一直由登记客户使用" --evidence contract.pdf
     """
-    from starter import connect, contests, desk
-    from starter.evidence import keep
+    from starter import contests, desk
     from starter.settings import Settings
     from workflows.messages import AppealReceived
 
@@ -50,6 +49,9 @@ def appeal(
     now = datetime.now(UTC)
     kept: list[str] = []
     if evidence:
+        from starter import connect
+        from starter.evidence import keep
+
         on_record = connect.on_record(settings)
         kept = [keep(on_record, file, officer, now) for file in evidence]
     said = desk.understood(AppealReceived, by=officer, statement=statement, evidence=tuple(kept))

@@ -52,19 +52,16 @@ def run(
     from starter import connect, feeds, serve, sources
     from starter import http as door
     from starter import monitor as service
-    from starter.settings import Refused, Settings
+    from starter.settings import Settings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings()
-    host, _, port = http.rpartition(":")
-    if http and not (port.isdigit() and host):
-        raise Refused(f"--http {http}: has to be HOST:PORT, e.g. 127.0.0.1:8400")
-
-    known = sources.of(settings) if http else {}
+    at = door.address("--http", http) if http else None
+    known = sources.of(settings) if at else {}
 
     async def serve_all() -> None:
         client = await connect.temporal(settings)
-        on_record = connect.on_record(settings, pool_size=6 + len(feed or ()) + 4 * bool(http))
+        on_record = connect.on_record(settings, pool_size=6 + len(feed or ()) + 4 * bool(at))
         async with AsyncExitStack() as open_:
             tell = open_.enter_context(_backlog(on_record))
             parts: list[Coroutine[Any, Any, None]] = [
@@ -72,10 +69,8 @@ def run(
                 *(feeds.follow(on_record, path) for path in feed or ()),
             ]
             where = ""
-            if http:
-                url = await open_.enter_async_context(
-                    door.serving(on_record, known, host.strip("[]"), int(port))
-                )
+            if at:
+                url = await open_.enter_async_context(door.serving(on_record, known, *at))
                 where = f" at {url}/reports"
             typer.echo(f"taking reports in{where}; Ctrl-C stops, and loses nothing")
             await serve.until_stopped(*parts)

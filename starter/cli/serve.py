@@ -67,21 +67,37 @@ def demo(
     play.run(stay=not exit_)
 
 
-def worker() -> None:
+def worker(
+    http: Annotated[
+        str, typer.Option("--http", metavar="HOST:PORT", help="tell of its health and figures there")
+    ] = "",
+    sdk_metrics: Annotated[
+        str,
+        typer.Option("--sdk-metrics", metavar="IP:PORT", help="serve the metrics of Temporal's SDK there"),
+    ] = "",
+) -> None:
     """Serve cases with the servers named by the environment, or with those of a running `enforce up`.
 
+    As many as you like share the work. With --http, GET /healthz says whether it can work, and /metrics has
+    the figures of the registry for Prometheus; those of the SDK have an address of their own.
+
     \b
-    Example:
+    Examples:
       $ TEMPORAL_ADDRESS=temporal.internal:7233 ENFORCE_DATABASE_URL=postgresql://... enforce worker
+      $ enforce worker --http 127.0.0.1:8400 --sdk-metrics 127.0.0.1:8401
     """
+    from starter import http as door
     from starter import serve
     from starter.settings import Settings
 
     _log()
     settings = Settings()
+    at = door.address("--http", http) if http else None
+    if sdk_metrics:
+        serve.sdk_metrics(*door.address("--sdk-metrics", sdk_metrics))
 
     async def run() -> None:
-        async with serve.cases(settings) as client:
+        async with serve.cases(settings, at) as client:
             where = f"{client.service_client.config.target_host}, namespace {client.namespace}"
             typer.echo(f"serving task queue {settings.task_queue} of {where}; Ctrl-C stops")
             await serve.stopped()

@@ -119,6 +119,8 @@ def entries(listed: "Sequence[Entry]", total: int, *, due: bool = False) -> None
         drawn.add_column("then" if due else "fine")
     if wide or not due:
         drawn.add_column("awaiting")
+    for column in drawn.columns[: 5 if not wide else 7]:
+        column.no_wrap = True
     for entry in listed:
         fine = f"¥{entry.fine_yuan:,} (offence {entry.offence})" if entry.fine_yuan else ""
         deadline = last_day(entry.deadline) if entry.deadline else ""
@@ -127,7 +129,7 @@ def entries(listed: "Sequence[Entry]", total: int, *, due: bool = False) -> None
             written(entry.number),
             *((entry.kind, outside(entry.agent or "-")) if wide else ()),
             Text(entry.status, "red") if entry.status == "failed" else stage(entry.stage),
-            deadline if wide else deadline[5:],
+            deadline if wide else deadline[5:10],
             left(entry.deadline, now) if entry.deadline else "",
             *((entry.then,) if due else (fine,) if wide else ()),
             *((Text(", ".join(entry.awaiting), "bold"),) if wide or not due else ()),
@@ -213,25 +215,34 @@ def agent(seen: "AgentView") -> None:
         "debt": yuan(seen.debt),
     }
     parts: list[Any] = [_facts(facts), ""]
+    out = console()
     if seen.cases:
-        cases: Iterable[Sequence[str | Text]] = (
-            (
-                c.case_no,
-                written(c.number),
-                c.kind,
-                when(c.opened_at),
-                stage(c.outcome) if c.outcome else Text("open", "yellow"),
-                str(c.offence or ""),
-                *map(amount, (c.fine, c.paid, c.due)),
-            )
-            for c in seen.cases
-        )
-        headings = ("case", "number", "kind", "opened", "outcome", "offence", "fine", "paid", "due")
-        parts += [rows(table(*headings), cases), ""]
+        parts += [_cases(seen, wide=out.width >= WIDE), ""]
     if seen.quarantine:
         resting = ((written(n.number), str(n.until)) for n in seen.quarantine)
         parts.append(rows(table("in quarantine", "until"), resting))
-    console().print(Group(*parts))
+    out.print(Group(*parts))
+
+
+def _cases(seen: "AgentView", *, wide: bool) -> Table:
+    """An agent's cases; a narrow terminal gets the columns that matter most."""
+    drawn = table("case", "number", *(("kind", "opened") if wide else ()), "outcome")
+    for column in drawn.columns:
+        column.no_wrap = True
+    for heading in ("offence", "fine", *(("paid",) if wide else ()), "due"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for case in seen.cases:
+        drawn.add_row(
+            case.case_no,
+            written(case.number),
+            *((case.kind, when(case.opened_at)) if wide else ()),
+            stage(case.outcome) if case.outcome else Text("open", "yellow"),
+            str(case.offence or ""),
+            amount(case.fine),
+            *((amount(case.paid),) if wide else ()),
+            amount(case.due),
+        )
+    return drawn
 
 
 def renewals(waiting: "Sequence[Waiting]") -> None:

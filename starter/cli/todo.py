@@ -12,8 +12,7 @@ from starter.cli.options import Json
 if TYPE_CHECKING:
     from starter.todo import Task
 
-
-_SHORT = 60  # characters of what is wrong with a report, where there is no room for more
+_SHORT = 28  # characters of which report it is, where there is no room for more
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,6 +72,8 @@ def _print(found: "list[Task]", total: int, now: datetime) -> None:
         return
     wide = out.width >= show.WIDE
     drawn = show.table("what", "case", *(("about",) if wide else ()), "deadline", "age", "next")
+    if not wide:  # so that most commands stand on one line
+        drawn.columns[1].max_width = 14
     for task in found:
         overdue = task.deadline is not None and task.deadline <= now
         number = written(task.number) if task.number else ""
@@ -81,7 +82,7 @@ def _print(found: "list[Task]", total: int, now: datetime) -> None:
         age = "" if task.working_days is None else f"{task.working_days} d"
         drawn.add_row(
             Text(task.what, "bold red" if task.escalated_on else "bold"),
-            show.outside(named if not task.about else "-" if wide else named[:_SHORT]),
+            show.outside(named if not task.about else "-" if wide else _short(task.about)),
             *((show.outside(about),) if wide else ()),
             Text(show.left(task.deadline, now) if task.deadline else "", "red" if overdue else ""),
             age + (f", escalated {task.escalated_on:%m-%d}" if task.escalated_on and wide else ""),
@@ -90,6 +91,12 @@ def _print(found: "list[Task]", total: int, now: datetime) -> None:
     out.print(drawn)
     shown = f"{len(found)} of {total}: --limit shows more" if total > len(found) else f"{total}"
     out.print(f"{shown} waiting", style="dim")
+
+
+def _short(about: str) -> str:
+    """Which report it is, without what is wrong with it."""
+    which = about.partition(": ")[0]
+    return which if len(which) <= _SHORT else f"{which[: _SHORT - 1]}…"
 
 
 def due(
