@@ -1,0 +1,73 @@
+"""Whoever types a command does not wait for what it does not need."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from rulebook.vocabulary import Kind
+from tests.starter.conftest import Enforce
+from tests.world import World, a_report, an_agent
+
+TEMPORAL, DATABASE = {"temporalio"}, {"sqlalchemy", "psycopg2", "alembic"}
+LETTERS, CALENDAR = {"jinja2", "typst"}, {"holidays"}
+
+
+def imported(said: str) -> set[str]:
+    """The packages that Python says it has imported."""
+    return {
+        name.partition(".")[0] for name in re.findall(r"^import time:.*\| +([\w.]+)$", said, re.MULTILINE)
+    }
+
+
+def completing(words: str) -> dict[str, str]:
+    typed = words.split()
+    return {"_ENFORCE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(typed) - 1)}
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "shows"),
+    [
+        (("--help",), {}, "bulk"),
+        (("case", "--help"), {}, "--json"),
+        (("notices", "--help"), {}, "verify"),
+        ((), completing("enforce no"), "notices"),
+        ((), completing("enforce cases --stage re"), "rectification"),
+    ],
+)
+async def test_help_and_completion_wait_for_neither_temporal_nor_the_database(
+    enforce: Enforce, words: tuple[str, ...], env: Mapping[str, str], shows: str
+) -> None:
+    ran = await enforce(*words, PYTHONPROFILEIMPORTTIME="1", **env)
+    assert shows in ran.out
+    loaded = imported(ran.err)
+    assert "typer" in loaded
+    assert loaded & (TEMPORAL | DATABASE | LETTERS | CALENDAR) == set()
+
+
+async def test_a_command_that_only_asks_temporal_does_not_wait_for_the_database(
+    world: World, enforce: Enforce
+) -> None:
+    number, fraud, listed = an_agent(world.on_record, numbers=3)
+    case = await world.open(a_report(number))
+    await world.open(a_report(fraud, kind=Kind.FRAUD))
+    await world.open(a_report(listed))
+    await case.rectified()
+    for words in (
+        ("case", number),
+        ("case", fraud),
+        ("cases", "--number", listed),
+        ("due", "week"),
+        ("renewals",),
+        ("extend", listed, "1", "--reason", "x"),
+        ("hold", listed, "--reason", "x"),
+        ("paid", fraud, "1", "--reference", f"R{fraud}"),
+        ("verify", number, "--fail", "--reason", "x"),
+        ("appeal", number, "--statement", "x"),
+        ("decide", number, "--uphold", "--reason", "x", "--officer", "王静"),
+    ):
+        ran = await enforce(*words, PYTHONPROFILEIMPORTTIME="1")
+        assert ran.code == 0, ran.err[-300:]
+        loaded = imported(ran.err)
+        assert "temporalio" in loaded
+        assert (words, loaded & (DATABASE | LETTERS | CALENDAR)) == (words, set())
