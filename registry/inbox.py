@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -102,6 +103,19 @@ def waiting(session: Session, at_most: int | None = None) -> int:
     """How many reports wait; counted no further than `at_most`."""
     some = select(Incoming.id).where(Incoming.status == IncomingStatus.WAITING).limit(at_most).subquery()
     return session.execute(select(func.count()).select_from(some)).scalar_one()
+
+
+def nested_too_deeply(text: str | bytes) -> bool:
+    """Whether JSON is nested deeper than anything that is meant.
+
+    Asked before Python's own reader sees it: at the depth at which that one gives up, whatever else is to be
+    cleaned up in the process fails too.
+    """
+    try:
+        from_json(text)
+    except ValueError as error:
+        return "recursion limit" in str(error)
+    return False
 
 
 def storable(value: Any) -> Any:

@@ -226,9 +226,11 @@ def _arrival(file: Path, number: int, line: bytes, columns: Sequence[str]) -> Ar
         if columns and not why:
             cells = next(csv.reader(io.StringIO(text, newline=""), strict=True))
             payload = {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
+        elif not why and inbox.nested_too_deeply(text):
+            why = f"line {number} is nested too deeply"
         elif not why:
             payload = json.loads(text)
-    except (ValueError, csv.Error, StopIteration, RecursionError) as error:
+    except (ValueError, csv.Error, StopIteration) as error:
         why = f"line {number} can't be read: {one_line(str(error))[:200]}"
     if isinstance(payload, dict):
         source, report_id = payload.get("source"), payload.get("report_id")

@@ -115,6 +115,8 @@ def _read(told: object, source: str) -> tuple[Report | None, list[tuple[str, str
 
 def arrivals(body: bytes, source: str) -> list[Arrival]:
     """The reports of a body that this source has signed. Raises `Refusal`."""
+    if inbox.nested_too_deeply(body):
+        raise Refusal(400, "the body is nested too deeply")
     try:
         told = json.loads(body.decode(), object_pairs_hook=_object, parse_int=float)
         items = told if isinstance(told, list) else [told]
@@ -123,8 +125,6 @@ def arrivals(body: bytes, source: str) -> list[Arrival]:
                 400, f"the body holds {len(items)} reports: 1 to {MOST_REPORTS} can be sent at once"
             )
         read = [_read(item, source) for item in items]
-    except RecursionError:
-        raise Refusal(400, "the body is nested too deeply") from None
     except ValueError as error:
         raise Refusal(400, f"the body is no JSON: {one_line(str(error))}") from None
     wrong = [

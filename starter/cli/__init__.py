@@ -7,6 +7,7 @@ and shell completion must not wait for Temporal and SQLAlchemy.
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -122,8 +123,10 @@ def main() -> None:
         app()
     except SystemExit as ends:
         code = ends.code
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BrokenPipeError):  # whoever read it has seen enough
+            if stream:  # none where it was closed before
+                stream.flush()
     # Not sys.exit: the client's threads can abort an interpreter that is shutting down (temporalio/sdk-python
     # issue 300), after the command has done its work and told so.
     os._exit(code if isinstance(code, int) else 1)

@@ -9,7 +9,6 @@ import struct
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from tests.world import World
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 _PATIENCE = 60  # seconds
+# Whoever leads a session and opens a terminal is who Ctrl-C reaches from there.
+_TAKING = ': <"$0"; exec "$@"'
 
 
 class Screen:
@@ -76,14 +77,14 @@ async def terminal(
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
         clean.pop(name, None)
     process = await asyncio.create_subprocess_exec(
-        ENFORCE,
+        *("/bin/sh", "-c", _TAKING, os.ttyname(theirs), ENFORCE),
         *words,
         cwd=cwd,
         env=clean | {"TERM": "xterm-256color", "LANG": "C.UTF-8", **env},
         stdin=theirs if stdin is None else stdin,
         stdout=theirs if stdout is None else stdout,
         stderr=theirs,
-        preexec_fn=partial(_take, theirs),
+        start_new_session=True,
     )
     os.close(theirs)
     screen = Screen(ours, process)
@@ -114,9 +115,3 @@ def officer_in(world: World, database_url: str, folder: Path) -> Officer:
         return terminal(*words, env={**env, **(more or {})}, cwd=folder, **how)
 
     return typed
-
-
-def _take(theirs: int) -> None:
-    """Make it the terminal that Ctrl-C reaches the process from."""
-    os.setsid()
-    fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)

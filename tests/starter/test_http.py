@@ -210,7 +210,7 @@ WRONG: list[tuple[bytes, str | None, str]] = [
     (b"\xef\xbb\xbf" + ONE.encode(), None, "the body is no JSON"),
     (ONE.encode("utf-16"), None, "the body is no JSON"),
     (b"[" * 200_000, None, "the body is nested too deeply"),
-    (_with(f'"business": {"[" * 500}{"]" * 500}'), None, "Invalid JSON: recursion limit"),
+    (_with(f'"business": {"[" * 500}{"]" * 500}'), None, "the body is nested too deeply"),
     (b"[]", None, "the body holds 0 reports"),
     (_json([report(f"DB-{n}") for n in range(1001)]), None, "the body holds 1001 reports"),
     (b"null", None, "has to be an object"),
