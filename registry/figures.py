@@ -243,7 +243,7 @@ class _Cases:
 
 
 def _cases(session: Session, counted: ColumnElement[bool], today: date) -> _Cases:
-    limit = _limits()
+    limit = newest_limits()
     first = select(func.min(ReportRow.id)).where(ReportRow.case_no.is_not(None)).group_by(ReportRow.case_no)
     opened_it = select(ReportRow.case_no, ReportRow.source).where(ReportRow.id.in_(first)).subquery()
     source, state = func.coalesce(opened_it.c.source, ""), _state(limit, today)
@@ -265,8 +265,8 @@ def _cases(session: Session, counted: ColumnElement[bool], today: date) -> _Case
     return cases
 
 
-def _limits() -> Subquery:
-    """Of each open case, the notice whose limit was set last."""
+def newest_limits() -> Subquery:
+    """Of each open case, the notice whose limit was set last: where it runs, the case's deadline."""
     newest_first = func.row_number().over(partition_by=Notice.case_no, order_by=Notice.drafted_at.desc())
     limits = (
         select(
@@ -526,7 +526,7 @@ _FALLS_DUE = {
 
 def _days(session: Session, today: date) -> tuple[Day, ...]:
     """What falls due on each day from today on: limits that run, neither stopped nor to be served anew."""
-    limit = _limits().c
+    limit = newest_limits().c
     ahead = [today + timedelta(days=day) for day in range(AHEAD)]
     rows = session.execute(
         select(limit.last_day, limit.kind, func.count())

@@ -28,8 +28,13 @@ def sessions(engine: Engine) -> Sessions:
 def snapshot(on_record: Sessions) -> Iterator[Session]:
     """A session that sees the registry as of one moment, and changes nothing."""
     with on_record() as session:
-        session.execute(text("set transaction isolation level repeatable read, read only"))
+        as_of_one_moment(session)
         yield session
+
+
+def as_of_one_moment(session: Session) -> None:
+    """Have a session that has asked nothing yet see the registry as of one moment, and change nothing."""
+    session.execute(text("set transaction isolation level repeatable read, read only"))
 
 
 def migrate(engine: Engine) -> None:

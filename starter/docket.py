@@ -144,9 +144,16 @@ class Waiting(BaseModel):
 
 
 async def renewals(client: Client) -> list[Waiting]:
-    """The renewals of direct service that wait for an officer, the most urgent first (3.3)."""
+    """The renewals of direct service that wait for an officer, the most urgent first (3.3).
+
+    Raises `Unreachable`.
+    """
     waiting = []
-    async for execution in client.list_workflows(RENEWALS):
+    try:
+        listed = [execution async for execution in client.list_workflows(RENEWALS)]
+    except RPCError as error:
+        raise away(error) from error
+    for execution in listed:
         _, number, due = execution.id.split("-", 2)
         due_on = date.fromisoformat(due)
         waiting.append(Waiting(number=number, due=due_on, since=execution.start_time))

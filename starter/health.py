@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 
 from activities.channels import Channel, Letter, Undeliverable
 from registry.figures import Figures, State, figures
-from registry.session import Sessions
+from registry.session import Sessions, as_of_one_moment
 from rulebook.vocabulary import Awaiting, Kind, Stage
 from starter.http import Asked, Health, Lately, answer_in_words, exposed
 from starter.intake import Faults, Refusal, later
@@ -166,7 +166,7 @@ class _Worker:
 
     @staticmethod
     def _figures(session: Session) -> Figures:
-        session.execute(text("set transaction isolation level repeatable read, read only"))
+        as_of_one_moment(session)
         return figures(session, datetime.now(UTC))
 
 

@@ -7,17 +7,16 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from activities.advice import command
 from activities.appeals import PROPOSED, TOOK_PART
 from registry import inbox, waits
-from registry.models import AuditLine, Case, Notice
+from registry.figures import newest_limits
+from registry.models import AuditLine, Case
 from registry.session import Sessions, snapshot
 from rulebook.deadlines import Deadline
 from rulebook.vocabulary import SHANGHAI, Awaiting, IncomingStatus
 from starter import docket
-from starter.desk import away
 from starter.docket import Entry, Filter, Waiting
 
 _AT_MOST = 1000  # of each sort that is told by Temporal or the inbox
@@ -65,10 +64,7 @@ async def tasks(
     """
     refused, _ = await docket.cases(client, Filter(awaiting=Awaiting.REFUSED_MESSAGE), _AT_MOST)
     failed, _ = await docket.cases(client, Filter(ended=None, failed=True), _AT_MOST)
-    try:
-        renewals = await docket.renewals(client)
-    except RPCError as error:
-        raise away(error) from error
+    renewals = await docket.renewals(client)
     with snapshot(on_record) as session:
         found = _on_record(session, officer, at)
         found += [_in_case(one, Awaiting.REFUSED_MESSAGE) for one in refused]
@@ -151,14 +147,12 @@ def _reports(session: Session) -> list[Task]:
 
 def _deadlines(session: Session, cases: Collection[str]) -> dict[str, datetime]:
     """The ends of the limits that run, by case."""
-    running = (
-        select(Notice.case_no, Notice.last_day)
-        .join(Case, Case.case_no == Notice.case_no)
-        .where(Notice.case_no.in_(cases), Case.closed_at.is_(None))
-        .where(Notice.last_day.is_not(None), Notice.served_at.is_not(None), Notice.stopped_at.is_(None))
-        .order_by(Notice.drafted_at)
+    limit = newest_limits().c
+    running = select(limit.case_no, limit.last_day).where(
+        limit.case_no.in_(cases),
+        *(limit.served_at.is_not(None), limit.bounced_at.is_(None), limit.stopped_at.is_(None)),
     )
-    return {case_no: Deadline(last_day=day).at for case_no, day in session.execute(running) if day}
+    return {case_no: Deadline(last_day=day).at for case_no, day in session.execute(running)}
 
 
 def _acted_in(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rulebook.vocabulary import Awaiting, Kind, Stage
+from starter.cli.officers import finding
 from starter.cli.options import AwaitingWhat, Due, InStage, Json, OfAgent, Officer, OfKind, OfNumber
 
 if TYPE_CHECKING:
@@ -51,18 +52,10 @@ def verify(
     Example:
       $ enforce bulk verify --awaiting verification --agent A007 --pass
     """
-    from starter import desk
-    from starter.cli import prompts
-    from workflows.messages import Verify
-
     which = _which(kind, stage, agent, number, awaiting, due)
-    if passed is None:
-        passed = prompts.choose("What was found?", "pass", "fail") == "pass"
-    if not passed and not reason and prompts.person():
-        reason = prompts.ask("--reason (the agent reads it)")
-    said = desk.understood(Verify, officer=officer, passed=passed, reason=reason)
-    finding = "passed" if passed else "failed"
-    _each("verify", said, which, f"verify {{}} as {finding}?", dry_run, yes, as_json)
+    said = finding(officer, passed, reason)
+    found = "passed" if said.passed else "failed"
+    _each("verify", said, which, f"verify {{}} as {found}?", dry_run, yes, as_json)
 
 
 @bulk.command()

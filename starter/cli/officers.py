@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from starter.desk import Case
+    from workflows.messages import Verify
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,6 +57,14 @@ def verify(
       $ enforce verify 400-800-1234 --fail --reason "回拨仍由原使用人接听"
     """
     from starter import desk
+
+    said = finding(officer, passed, reason)
+    tell(named, lambda client, case: desk.act(client, case, "verify", said), as_json)
+
+
+def finding(officer: str, passed: bool | None, reason: str) -> "Verify":
+    """What an officer found (2.2); who sits at a terminal is asked for what is missing."""
+    from starter import desk
     from starter.cli import prompts
     from workflows.messages import Verify
 
@@ -63,8 +72,7 @@ def verify(
         passed = prompts.choose("What was found?", "pass", "fail") == "pass"
     if not passed and not reason and prompts.person():
         reason = prompts.ask("--reason (the agent reads it)")
-    said = desk.understood(Verify, officer=officer, passed=passed, reason=reason)
-    tell(named, lambda client, case: desk.act(client, case, "verify", said), as_json)
+    return desk.understood(Verify, officer=officer, passed=passed, reason=reason)
 
 
 def paid(

@@ -12,9 +12,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from activities.advice import advice
+from activities.advice import advice, command
 from rulebook.money import yuan
-from rulebook.vocabulary import SHANGHAI, IncomingStatus, Stage, one_line, written
+from rulebook.vocabulary import SHANGHAI, Awaiting, IncomingStatus, Stage, one_line, written
 
 if TYPE_CHECKING:
     from registry.models import Incoming
@@ -249,7 +249,7 @@ def renewals(waiting: "Sequence[Waiting]") -> None:
     """Print the renewals that wait for an officer."""
     drawn = rows(
         table("number", "renew by", "next"),
-        ((written(w.number), str(w.due), f"enforce renewed {w.number} --until DATE") for w in waiting),
+        ((written(w.number), str(w.due), command(Awaiting.RENEWAL, "", w.number)) for w in waiting),
     )
     console().print(drawn if waiting else "no renewal is waiting")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from starter.cli.many import Run
     from starter.statement import Known, Matched, Statement
 
-_WIDE = 110  # columns
-
 
 def count(
     file: Path, officer: str, *, dry_run: bool, yes: bool, unmatched: Path | None, as_json: bool
@@ -133,7 +131,7 @@ def _draw(matched: "Sequence[Matched]") -> None:
     from starter.statement import Outcome
 
     out = show.console()
-    wide = out.width >= _WIDE
+    wide = out.width >= show.WIDE
     to_count = [one for one in matched if one.outcome is Outcome.TO_COUNT]
     others = [one for outcome in Outcome for one in matched if one.outcome is outcome is not Outcome.TO_COUNT]
     for of, heading, why in ((to_count, "case", "matched by"), (others, "not counted", "why")):

@@ -11,7 +11,7 @@ from activities.advice import command
 from registry import inbox, waits
 from registry.models import Incoming, Notice, Wait
 from rulebook.deadlines import Deadline
-from rulebook.vocabulary import Awaiting, IncomingStatus
+from rulebook.vocabulary import Awaiting, IncomingStatus, Stage
 from starter.cli import app
 from tests.starter.conftest import Enforce
 from tests.world import World, a_report, an_agent, shanghai
@@ -63,6 +63,15 @@ async def test_what_was_taken_to_the_supervisor_comes_first_then_the_nearest_dea
     mine = [later, sooner, escalated]
     told = (await enforce("todo", "--json", "--limit", "100000")).json
     assert [task["case_no"] for task in told if task["case_no"] in mine] == [escalated, sooner, later]
+
+
+async def test_an_appeal_stops_the_clock_and_so_has_no_deadline(world: World, enforce: Enforce) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number), "2026-11-24")
+    assert await case.until("2026-12-02") is Stage.PAYMENT
+    await case.appeal()
+    [task] = await _listed(enforce, await case.case_no())
+    assert (task["what"], task["deadline"]) == ("appeal", None)
 
 
 async def test_a_decision_that_another_officer_has_to_take_says_so(world: World, enforce: Enforce) -> None:
