@@ -25,7 +25,7 @@ from rulebook.vocabulary import IncomingStatus, Kind
 from starter import local
 from starter.settings import Settings
 from tests.conftest import rounds
-from tests.starter.conftest import ENFORCE
+from tests.starter.screen import ENFORCE
 from tests.world import an_agent
 
 REPORTS = rounds(450, 20_000)

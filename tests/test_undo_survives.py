@@ -17,7 +17,7 @@ from registry.session import Sessions
 from rulebook.vocabulary import Awaiting, FineStatus, Kind, Stage
 from starter.virtual_time import VirtualTime
 from tests.conftest import rounds
-from tests.starter.conftest import ENFORCE
+from tests.starter.screen import ENFORCE
 from tests.workflows.any_order import pay_late
 from tests.workflows.fates import Played, Violation, play
 from tests.workflows.what_stands import Standing

@@ -26,7 +26,7 @@ from rulebook.vocabulary import (
 )
 from starter.virtual_time import VirtualTime
 from tests.conftest import rounds
-from tests.starter.conftest import ENFORCE
+from tests.starter.screen import ENFORCE
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
 from workflows import names
 from workflows.messages import CaseStart

@@ -6,16 +6,15 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from starter import cli
+from tests.starter.screen import ENFORCE, Officer, terminal
 from tests.world import World
-
-ENFORCE = Path(sys.executable).parent / "enforce"
 
 # Most of a command's time goes into imports: the officers' commands are forked off a process that has them.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -80,9 +79,9 @@ def _typed(words: tuple[str, ...], env: dict[str, str], cwd: Path, said: str) ->
 
 
 @pytest.fixture
-def enforce(world: World, database_url: str, tmp_path: Path) -> Enforce:
-    """The command line of an officer in the test's world."""
-    env = {
+def env(world: World, database_url: str) -> dict[str, str]:
+    """What the environment of an officer in the test's world says."""
+    return {
         "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
         "ENFORCE_DATABASE_URL": database_url,
         "ENFORCE_TASK_QUEUE": world.task_queue,
@@ -90,9 +89,24 @@ def enforce(world: World, database_url: str, tmp_path: Path) -> Enforce:
         "ENFORCE_OFFICER": "李敏",
     }
 
+
+@pytest.fixture
+def enforce(env: dict[str, str], tmp_path: Path) -> Enforce:
+    """The command line of an officer in the test's world."""
+
     async def typed(*words: str, **changed: str) -> Ran:
         if changed:  # what Python itself reads of its environment, it reads when it starts
             return await run(*words, env=env | changed, cwd=tmp_path)
         return await asyncio.to_thread(_fork, words, env, tmp_path)
+
+    return typed
+
+
+@pytest.fixture
+def officer(env: dict[str, str], tmp_path: Path) -> Officer:
+    """An officer of the test's world, who types commands in a terminal."""
+
+    def typed(*words: str, more: Mapping[str, str] | None = None, **how: int) -> Any:
+        return terminal(*words, env={**env, **(more or {})}, cwd=tmp_path, **how)
 
     return typed

@@ -17,8 +17,8 @@ from rich.segment import Segment, Segments
 
 from starter import local, serve
 from starter.settings import Settings
-from tests.starter.conftest import ENFORCE, run
-from tests.starter.screen import terminal
+from tests.starter.conftest import run
+from tests.starter.screen import ENFORCE, terminal
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDTHS = (80, 160)

@@ -6,15 +6,14 @@ import fcntl
 import os
 import pty
 import struct
+import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.starter.conftest import ENFORCE
-from tests.world import World
-
+ENFORCE = Path(sys.executable).parent / "enforce"
 CTRL_C, CTRL_D = "\x03", "\x04"
 _PATIENCE = 60  # seconds
 # Whoever leads a session and opens a terminal is who Ctrl-C reaches from there.
@@ -99,19 +98,3 @@ async def terminal(
 
 
 Officer = Callable[..., AbstractAsyncContextManager[Screen]]
-
-
-def officer_in(world: World, database_url: str, folder: Path) -> Officer:
-    """An officer of the test's world, who types commands in a terminal."""
-    env = {
-        "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
-        "ENFORCE_DATABASE_URL": database_url,
-        "ENFORCE_TASK_QUEUE": world.task_queue,
-        "ENFORCE_WEB_URL": "http://web.example",
-        "ENFORCE_OFFICER": "李敏",
-    }
-
-    def typed(*words: str, more: Mapping[str, str] | None = None, **how: int) -> Any:
-        return terminal(*words, env={**env, **(more or {})}, cwd=folder, **how)
-
-    return typed

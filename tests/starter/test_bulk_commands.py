@@ -1,10 +1,6 @@
 """One command of an officer for all cases that a filter finds: each gets it once, and answers."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -15,22 +11,8 @@ from rulebook.vocabulary import Awaiting, Kind, Stage
 from starter.cli.many import carry_out
 from starter.settings import Unreachable
 from tests.starter.conftest import Enforce
-from tests.starter.screen import CTRL_C, Screen, terminal
+from tests.starter.screen import CTRL_C, Officer
 from tests.world import CaseInTime, World, a_report, an_agent
-
-Sits = Callable[..., AbstractAsyncContextManager[Screen]]
-
-
-@pytest.fixture
-def officer(world: World, database_url: str, tmp_path: Path) -> Sits:
-    """An officer who types a command in a terminal."""
-    env = {
-        "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
-        "ENFORCE_DATABASE_URL": database_url,
-        "ENFORCE_TASK_QUEUE": world.task_queue,
-        "ENFORCE_OFFICER": "李敏",
-    }
-    return partial(terminal, env=env, cwd=tmp_path)
 
 
 async def some_cases(world: World, count: int) -> tuple[str, list[CaseInTime]]:
@@ -152,7 +134,7 @@ async def test_nothing_is_done_unasked_where_nobody_sits(world: World, enforce: 
     assert done(world, "Limit extended") == []
 
 
-async def test_a_person_is_asked_how_many_cases_it_is_for(world: World, officer: Sits) -> None:
+async def test_a_person_is_asked_how_many_cases_it_is_for(world: World, officer: Officer) -> None:
     agent_id, cases = await some_cases(world, 2)
     words = ("bulk", "extend", "2", "--agent", agent_id, "--reason", "台风停工")
     for answer, code, extended in (("n", 1, []), ("y", 0, await numbers_of(cases))):
@@ -166,7 +148,7 @@ async def test_a_person_is_asked_how_many_cases_it_is_for(world: World, officer:
 
 
 async def test_ctrl_c_stops_and_the_same_command_does_the_rest(
-    world: World, enforce: Enforce, officer: Sits
+    world: World, enforce: Enforce, officer: Officer
 ) -> None:
     agent_id, cases = await some_cases(world, 24)
     words = ("bulk", "extend", "1", "--agent", agent_id, "--reason", "台风停工", "--yes")

@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from registry.models import AuditLine, CalendarDay
 from registry.session import Sessions
-from tests.starter.conftest import ENFORCE, Enforce, Ran
+from tests.starter.conftest import Enforce, Ran
+from tests.starter.screen import ENFORCE
 from tests.world import World, a_report, an_agent
 
 HEADING = "day,what,reason\n"

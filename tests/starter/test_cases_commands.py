@@ -2,24 +2,18 @@
 
 import asyncio
 import re
-from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
 from rulebook.vocabulary import Kind, Stage, written
 from tests.starter.conftest import Enforce
-from tests.starter.screen import CTRL_C, Officer, officer_in
+from tests.starter.screen import CTRL_C, Officer
 from tests.world import World, a_report, an_agent
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;[0-9]+)*m")
 LONG = "广西壮族自治区南宁市青秀山风景名胜旅游开发区企业通信服务有限责任公司"
-
-
-@pytest.fixture
-def officer(world: World, database_url: str, tmp_path: Path) -> Officer:
-    return officer_in(world, database_url, tmp_path)
 
 
 async def test_the_story_is_drawn_as_a_line_of_days_down_to_the_limit_that_runs(

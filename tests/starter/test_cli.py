@@ -12,7 +12,8 @@ from registry.importer import COLUMNS
 from registry.models import AuditLine, Case, Number
 from rulebook.vocabulary import Stage
 from starter.cli import app
-from tests.starter.conftest import ENFORCE, Enforce, run
+from tests.starter.conftest import Enforce, run
+from tests.starter.screen import ENFORCE
 from tests.world import World, a_report, an_agent
 
 COMMANDS = sorted({c.callback.__name__ for c in app.registered_commands if c.callback} - {"import_file"})

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from tests.starter.conftest import ENFORCE
+from tests.starter.screen import ENFORCE
 
 ENDS = {
     "Rectified and verified on the second day": "rectified",

@@ -15,7 +15,8 @@ from sqlalchemy import select, text
 from registry.models import AuditLine, Case, Notice
 from registry.session import Sessions
 from rulebook.vocabulary import NoticeKind
-from tests.starter.conftest import ENFORCE, Enforce
+from tests.starter.conftest import Enforce
+from tests.starter.screen import ENFORCE
 from tests.world import World, a_report, an_agent, shanghai
 
 ZH, EN = "关于责令限期整改的通知\n【号码】400-800-1234", "Order to rectify\nNumber: 400-800-1234"

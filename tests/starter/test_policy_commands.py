@@ -10,7 +10,8 @@ from typer.main import get_group
 from registry.models import AuditLine
 from rulebook.vocabulary import Stage, written
 from starter.cli.policy import policy
-from tests.starter.conftest import ENFORCE, Enforce
+from tests.starter.conftest import Enforce
+from tests.starter.screen import ENFORCE
 from tests.world import World, a_report, an_agent
 
 SHIPPED = (resources.files("rulebook") / "2017-02-16.toml").read_text("utf-8")

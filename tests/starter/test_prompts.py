@@ -4,20 +4,13 @@ import json
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from registry.models import AuditLine
 from rulebook.vocabulary import Awaiting, Kind, Stage, written
-from tests.starter.conftest import ENFORCE
-from tests.starter.screen import CTRL_C, CTRL_D, Officer, officer_in
+from tests.starter.screen import CTRL_C, CTRL_D, ENFORCE, Officer
 from tests.world import CaseInTime, World, a_report, an_agent
-
-
-@pytest.fixture
-def officer(world: World, database_url: str, tmp_path: Path) -> Officer:
-    return officer_in(world, database_url, tmp_path)
 
 
 async def a_case(world: World, kind: Kind = Kind.SECONDARY_SALE) -> tuple[str, CaseInTime]:

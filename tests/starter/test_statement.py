@@ -5,12 +5,10 @@ import csv
 import io
 import random
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,8 @@ from rulebook.vocabulary import FineStatus, Kind, Stage, written
 from starter.settings import Refused
 from starter.statement import Counted, Known, Line, Outcome, Record, match, on_record, read, totals
 from tests.starter.conftest import Enforce
-from tests.starter.screen import CTRL_C, Screen, terminal
+from tests.starter.screen import CTRL_C, Officer
 from tests.world import World, a_report, an_agent, shanghai
-
-Sits = Callable[..., AbstractAsyncContextManager[Screen]]
 
 HEADINGS = "交易日期,流水号,对方户名,金额,摘要\n"
 
@@ -440,18 +436,6 @@ class Ledger:
 
 
 @pytest.fixture
-def officer(world: World, database_url: str, tmp_path: Path) -> Sits:
-    """An officer who types a command in a terminal."""
-    env = {
-        "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
-        "ENFORCE_DATABASE_URL": database_url,
-        "ENFORCE_TASK_QUEUE": world.task_queue,
-        "ENFORCE_OFFICER": "李敏",
-    }
-    return partial(terminal, env=env, cwd=tmp_path)
-
-
-@pytest.fixture
 def ledger(world: World) -> Ledger:
     return Ledger(world.on_record)
 
@@ -609,7 +593,7 @@ async def test_nothing_is_counted_unasked_where_nobody_sits(
 
 
 async def test_a_person_is_asked_how_much_is_counted(
-    enforce: Enforce, ledger: Ledger, tmp_path: Path, officer: Sits
+    enforce: Enforce, ledger: Ledger, tmp_path: Path, officer: Officer
 ) -> None:
     references = a_statement(ledger, tmp_path, 2, name="甲（北京）通信技术有限责任公司")
     for answer, code, counted in (("n", 1, set()), ("y", 0, set(references))):
@@ -624,7 +608,7 @@ async def test_a_person_is_asked_how_much_is_counted(
 
 @pytest.mark.parametrize("columns", [80, 160])
 async def test_every_line_fits_the_terminal(
-    world: World, ledger: Ledger, tmp_path: Path, officer: Sits, columns: int
+    world: World, ledger: Ledger, tmp_path: Path, officer: Officer, columns: int
 ) -> None:
     a_statement(ledger, tmp_path, 2, name="内蒙古自治区呼和浩特市万呼网络通信科技（集团）有限责任公司")
     ledger.line(
@@ -693,7 +677,7 @@ async def test_nothing_is_counted_while_temporal_does_not_answer(
 
 
 async def test_ctrl_c_stops_and_the_same_command_counts_the_rest(
-    enforce: Enforce, ledger: Ledger, tmp_path: Path, officer: Sits
+    enforce: Enforce, ledger: Ledger, tmp_path: Path, officer: Officer
 ) -> None:
     references = a_statement(ledger, tmp_path, 40)
 
@@ -735,7 +719,7 @@ async def test_one_payment_or_a_statement_has_to_be_said(
 
 
 async def test_a_person_is_asked_for_what_is_missing_of_one_payment(
-    world: World, ledger: Ledger, officer: Sits
+    world: World, ledger: Ledger, officer: Officer
 ) -> None:
     [number] = an_agent(world.on_record)
     case_no = ledger.owing(number)

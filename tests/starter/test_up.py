@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.starter.conftest import ENFORCE
+from tests.starter.screen import ENFORCE
 from tests.world import a_report
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"

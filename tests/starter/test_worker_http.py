@@ -22,7 +22,8 @@ from starter import local
 from starter.health import Counted
 from starter.settings import Settings
 from starter.virtual_time import VirtualTime
-from tests.starter.conftest import ENFORCE, run
+from tests.starter.conftest import run
+from tests.starter.screen import ENFORCE
 from tests.world import CaseInTime, World, a_report, an_agent
 
 
