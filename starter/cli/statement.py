@@ -11,7 +11,8 @@ from starter.settings import Refused
 
 if TYPE_CHECKING:
     from starter.cli.many import Run
-    from starter.statement import Known, Matched, Statement
+    from starter.matching import Known, Matched
+    from starter.statement import Statement
 
 
 def count(
@@ -20,23 +21,23 @@ def count(
     """Match the lines of a statement, show what would be counted, count it if it is meant, and reconcile."""
     from registry.session import snapshot
     from rulebook.money import yuan
-    from starter import connect, statement
+    from starter import connect, matching
     from starter.cli import prompts, show
     from starter.cli.many import several
+    from starter.matching import Outcome
     from starter.settings import Settings
-    from starter.statement import Outcome
 
     if unmatched and unmatched.resolve() == file.resolve():
         raise Refused(f"--unmatched {unmatched} would replace the statement itself")
     given = _read(file)
     with snapshot(connect.on_record(Settings())) as session:
-        record = statement.on_record(session, given.lines)
-    matched = statement.match(given.lines, record)
+        record = matching.on_record(session, given.lines)
+    matched = matching.match(given.lines, record)
     if unmatched:
         _write(unmatched, given, matched)
     if not as_json:
         _draw(matched)
-    planned = statement.totals(matched).get(Outcome.TO_COUNT)
+    planned = matching.totals(matched).get(Outcome.TO_COUNT)
     run = None
     if planned and not dry_run:
         if not as_json:
@@ -67,8 +68,8 @@ async def _pay(
     """Count what is to be counted; what became of all lines then."""
     from starter import connect, desk
     from starter.cli import many
+    from starter.matching import Outcome
     from starter.settings import Settings
-    from starter.statement import Outcome
     from workflows.messages import PaymentReceived
 
     settings = Settings()
@@ -128,7 +129,7 @@ def _filled(cells: "Sequence[str]", wide: int) -> list[str]:
 def _draw(matched: "Sequence[Matched]") -> None:
     """Print what is to be counted, and every other line with the reason."""
     from starter.cli import show
-    from starter.statement import Outcome
+    from starter.matching import Outcome
 
     out = show.console()
     wide = out.width >= show.WIDE
@@ -155,10 +156,10 @@ def _draw(matched: "Sequence[Matched]") -> None:
 def _reconcile(given: "Statement", matched: "Sequence[Matched]") -> None:
     """Print how many lines and how much money has which outcome, and that they add up to the statement."""
     from rulebook.money import ZERO
-    from starter import statement
+    from starter import matching
     from starter.cli import show
 
-    sums = statement.totals(matched)
+    sums = matching.totals(matched)
     drawn = show.table("outcome", "lines", "yuan")
     for column in drawn.columns[1:]:
         column.justify = "right"
@@ -174,10 +175,11 @@ def _reconcile(given: "Statement", matched: "Sequence[Matched]") -> None:
 def _say(given: "Statement", matched: "Sequence[Matched]", run: "Run | None") -> None:
     """Print what came of it."""
     from rulebook.money import ZERO, yuan
-    from starter import statement
+    from starter import matching
     from starter.cli import show
     from starter.cli.many import several
-    from starter.statement import Outcome, Total
+    from starter.matching import Outcome
+    from starter.statement import Total
 
     out = show.console()
     if run:
@@ -188,14 +190,14 @@ def _say(given: "Statement", matched: "Sequence[Matched]", run: "Run | None") ->
     _reconcile(given, matched)
     if run is None:
         return
-    counted = statement.totals(matched).get(Outcome.COUNTED, Total(0, ZERO))
+    counted = matching.totals(matched).get(Outcome.COUNTED, Total(0, ZERO))
     out.print(f"{counted.lines:,} of {several(len(run.told), 'payment')} counted, {yuan(counted.amount)}")
     if None in run.told:
         out.print("the same command again counts the rest, and none twice")
 
 
 def _as_data(file: Path, given: "Statement", matched: "Sequence[Matched]", dry_run: bool) -> dict[str, Any]:
-    from starter import statement
+    from starter import matching
 
     return {
         "file": str(file),
@@ -205,6 +207,6 @@ def _as_data(file: Path, given: "Statement", matched: "Sequence[Matched]", dry_r
             | one.model_dump(mode="json", exclude={"line"})
             for one in matched
         ],
-        "outcomes": {outcome: total._asdict() for outcome, total in statement.totals(matched).items()},
+        "outcomes": {outcome: total._asdict() for outcome, total in matching.totals(matched).items()},
         "statement": given.total._asdict(),
     }

@@ -22,8 +22,9 @@ from registry.models import Case, Fine, Number, Payment
 from registry.session import Sessions, snapshot
 from rulebook.money import ZERO
 from rulebook.vocabulary import FineStatus, Kind, Stage, written
+from starter.matching import Counted, Known, Outcome, Record, match, on_record, totals
 from starter.settings import Refused
-from starter.statement import Counted, Known, Line, Outcome, Record, match, on_record, read, totals
+from starter.statement import Line, read
 from tests.starter.conftest import Enforce
 from tests.starter.screen import CTRL_C, Officer
 from tests.world import World, a_report, an_agent, shanghai
