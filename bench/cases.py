@@ -8,11 +8,11 @@ import asyncio
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import select
@@ -28,6 +28,8 @@ from rulebook.working_days import Calendar, deadline
 from starter import connect, desk, reports
 from starter.virtual_time import VirtualTime
 from workflows.messages import RectificationReported, Verify
+
+T = TypeVar("T")
 
 AT_ONCE = 40
 FATES = ("rectified", "settled", "shut-down")
@@ -64,17 +66,11 @@ class Player:
         names = [f"floor-{uuid4()}" for _ in range(cases)] if floor else list(islice(self._fresh, cases))
         play = self.floor(fate) if floor else self.ours(fate)
         before = worker.cpu, cpu(self.on.temporal_pid)
-        places = asyncio.Semaphore(AT_ONCE)
-
-        async def one(name: str) -> Any:
-            async with places:
-                return await play(name)
-
         begun = time.perf_counter()
         if not floor:
             await asyncio.to_thread(reports.record, self.on.on_record, list(map(a_report, names)))
-        watching = asyncio.create_task(self._watch())
-        handles: list[WorkflowHandle[Any, Any]] = await asyncio.gather(*map(one, names))
+        watching = asyncio.create_task(self._watch(names))
+        handles = await each(names, play)
         watching.cancel()
         seconds = time.perf_counter() - begun
         used = worker.cpu - before[0], cpu(self.on.temporal_pid) - before[1]
@@ -124,14 +120,37 @@ class Player:
 
         return play
 
-    async def _watch(self) -> None:
-        served = select(Case.number).join(Notice, Notice.case_no == Case.case_no)
-        recent = served.where(Notice.served_at.is_not(None)).order_by(Notice.drafted_at.desc()).limit(500)
+    async def _watch(self, numbers: Sequence[str]) -> None:
         while True:
-            with self.on.on_record() as session:
-                for number in session.scalars(recent):
-                    self._served[number].set()
+            for number in served(self.on, numbers):
+                self._served[number].set()
             await asyncio.sleep(0.05)
+
+
+async def each(names: Sequence[str], do: Callable[[str], Awaitable[T]]) -> list[T]:
+    """Do it for each name, so many at once; what came of it, in their order."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> T:
+        async with places:
+            return await do(name)
+
+    return await asyncio.gather(*map(one, names))
+
+
+def served(on: Machine, numbers: Sequence[str]) -> set[str]:
+    """The numbers of which a case has its notice."""
+    cases = select(Case.number).join(Notice, Notice.case_no == Case.case_no)
+    with on.on_record() as session:
+        return set(session.scalars(cases.where(Case.number.in_(numbers), Notice.served_at.is_not(None))))
+
+
+async def put_to_sleep(client: Client, on: Machine, numbers: Sequence[str]) -> None:
+    """Start a case for each number, and wait until each has its notice."""
+    await asyncio.to_thread(reports.record, on.on_record, list(map(a_report, numbers)))
+    await each(numbers, lambda number: reports.start(client, "cases", a_report(number)))
+    while len(served(on, numbers)) < len(numbers):  # noqa: ASYNC110 - nobody is told of a notice
+        await asyncio.sleep(0.2)
 
 
 def fined_at(now: datetime) -> datetime:

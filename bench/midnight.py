@@ -7,36 +7,25 @@ instant of the server: the harshest midnight that there can be. In service they 
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from statistics import quantiles
 
 from sqlalchemy import Select, func, select, text
 from temporalio.client import Client
 
-from bench.cases import a_report
+from bench.cases import each, put_to_sleep
 from bench.floor import QUEUE, Floor
 from bench.machine import Machine, floors, machine, ours
 from registry.models import Case, Fine, Notice
 from rulebook.deadlines import Deadline
 from rulebook.policy import in_force
 from rulebook.vocabulary import Kind, NoticeKind, workflow_id
-from starter import connect, reports
+from starter import connect
 from starter.virtual_time import VirtualTime
 
-AT_ONCE = 40
 _CONNECTIONS = text("select count(*) from pg_stat_activity where datname = current_database()")
 _SLEEPING = "WorkflowType = 'Floor' AND ExecutionStatus = 'Running'"
-
-
-async def _each(names: Sequence[str], do: Callable[[str], Awaitable[object]]) -> None:
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def one(name: str) -> None:
-        async with places:
-            await do(name)
-
-    await asyncio.gather(*map(one, names))
 
 
 def _instant(cases: int) -> datetime:
@@ -59,7 +48,7 @@ async def floor(client: Client, cases: int) -> float:
         await client.start_workflow(Floor.run, True, id=name, task_queue=QUEUE)
         await clock.forward(name, timedelta(days=3) - (fires - started))
 
-    await _each([f"midnight-{n}" for n in range(cases)], start)
+    await each([f"midnight-{n}" for n in range(cases)], start)
     await _until(fires)
     begun = time.perf_counter()
     while (await client.count_workflows(_SLEEPING)).count:  # noqa: ASYNC110 - nobody is told of a timer
@@ -80,11 +69,7 @@ class Drained:
 async def midnight(client: Client, on: Machine, cases: int) -> Drained:
     """Put so many cases to sleep, let all their limits end at one instant, and see what happens."""
     numbers, drained = on.numbers[:cases], Drained()
-    await asyncio.to_thread(reports.record, on.on_record, list(map(a_report, numbers)))
-    await _each(numbers, lambda number: reports.start(client, "cases", a_report(number)))
-    served = select(func.count()).select_from(Notice).where(Notice.served_at.is_not(None))
-    await _counted(on, served, cases)
-
+    await put_to_sleep(client, on, numbers)
     asked = [client.get_workflow_handle(workflow_id(Kind.SECONDARY_SALE, n)) for n in numbers[:50]]
 
     async def ask(took: list[float]) -> None:
@@ -138,7 +123,7 @@ async def _to_their_last_second(client: Client, on: Machine, fires: datetime) ->
         for case_id, case_no, policy, day in limits
         if day
     }
-    await _each(list(ends), lambda case_id: clock.forward(case_id, ends[case_id] - fires))
+    await each(list(ends), lambda case_id: clock.forward(case_id, ends[case_id] - fires))
 
 
 def _early(on: Machine) -> int:

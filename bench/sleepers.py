@@ -7,35 +7,15 @@ import time
 from pathlib import Path
 from statistics import median
 
-from sqlalchemy import func, select, text
-from temporalio.client import Client
+from sqlalchemy import text
 
-from bench.cases import a_report
+from bench.cases import put_to_sleep
 from bench.machine import ENFORCE, Machine, machine, memory, ours
-from registry.models import Notice
-from starter import connect, reports
+from starter import connect
 
-FEW, AT_ONCE, RUNS = 20, 40, 7
+FEW, RUNS = 20, 7
 COMMANDS = (("cases",), ("todo",), ("due", "week"), ("case", "4000000001"))
 _SIZE = text("select pg_database_size(current_database())")
-
-
-async def _sleep(client: Client, on: Machine, numbers: list[str], already: int) -> None:
-    """Start cases, and wait until each has its notice."""
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def start(number: str) -> None:
-        async with places:
-            await reports.start(client, "cases", a_report(number))
-
-    await asyncio.to_thread(reports.record, on.on_record, list(map(a_report, numbers)))
-    await asyncio.gather(*map(start, numbers))
-    served = select(func.count()).select_from(Notice).where(Notice.served_at.is_not(None))
-    while True:
-        with on.on_record() as session:
-            if (session.scalar(served) or 0) >= already + len(numbers):
-                return
-        await asyncio.sleep(0.2)
 
 
 def _typed(on: Machine) -> dict[str, float]:
@@ -63,10 +43,10 @@ async def measure(on: Machine) -> dict[str, float]:
     """Few sleepers, then many."""
     client, many = await connect.temporal(on.settings), len(on.numbers) - FEW
     with ours(on) as worker:
-        await _sleep(client, on, on.numbers[:FEW], 0)
+        await put_to_sleep(client, on, on.numbers[:FEW])
         few, disk, lean = _typed(on), _on_disk(on), worker.memory
         server = memory(on.temporal_pid)
-        await _sleep(client, on, on.numbers[FEW:], FEW)
+        await put_to_sleep(client, on, on.numbers[FEW:])
         crowded, disk_now, fat = _typed(on), _on_disk(on), worker.memory
         server_now = memory(on.temporal_pid)
     figures = {

@@ -6,10 +6,10 @@ import sys
 import time
 from contextlib import ExitStack
 
-from bench.cases import Player, a_report
+from bench.cases import Player, put_to_sleep
 from bench.machine import Machine, machine, ours
 from rulebook.vocabulary import Kind, workflow_id
-from starter import connect, reports
+from starter import connect
 
 STICKY = 2.0  # seconds after which Temporal gives up on a worker that has a case in its cache (worker.py)
 
@@ -30,10 +30,8 @@ async def measure(on: Machine, cases: int) -> dict[str, float]:
 
 async def _killed(on: Machine, player: Player) -> dict[str, float]:
     waiting = on.numbers[-20:]
-    await asyncio.to_thread(reports.record, on.on_record, list(map(a_report, waiting)))
     with ours(on) as killed:
-        for number in waiting:
-            await reports.start(player.client, "cases", a_report(number))
+        await put_to_sleep(player.client, on, waiting)
         handles = [player.client.get_workflow_handle(workflow_id(Kind.SECONDARY_SALE, n)) for n in waiting]
         for handle in handles:
             await handle.query("story")
