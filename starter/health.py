@@ -1,7 +1,7 @@
 """`GET /healthz` and `/metrics` of a worker: whether it can work, and how the cases stand."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI, Response
@@ -19,7 +19,7 @@ from activities.channels import Channel, Letter, Undeliverable
 from registry.figures import Figures, State, figures
 from registry.session import Sessions, as_of_one_moment
 from rulebook.vocabulary import Awaiting, Kind, Stage
-from starter.http import Asked, Health, Lately, answer_in_words, exposed
+from starter.http import Asked, Health, Lately, exposed, site
 from starter.intake import Faults, Refusal, later
 
 AT_ONCE = 2
@@ -174,21 +174,7 @@ def app(client: Client, worker: Worker, on_record: Sessions, letters: Counted) -
     """The application that tells of a worker, to those inside only: it asks for no name."""
     of, metrics = _Worker(client, worker, on_record), _Metrics()
     letters.metrics.register(metrics)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        of.close()
-
-    api = FastAPI(
-        title="A worker",
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lifespan,
-    )
-    answer_in_words(api)
+    api = site("A worker", of.close)
 
     @api.get("/healthz", responses={503: {"model": Faults, "description": "It can't work, and why"}})
     async def healthz() -> Health:

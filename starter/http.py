@@ -252,8 +252,25 @@ class _Door:
         return inbox.waiting(session, at_most=self._limits.waiting)
 
 
-def answer_in_words(api: FastAPI) -> None:
-    """Have each refusal of an application answered as `Faults`."""
+def site(title: str, close: Callable[[], None]) -> FastAPI:
+    """An application without pages of its own, each refusal of which is answered as `Faults`.
+
+    `close` is called as it ends.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        close()
+
+    api = FastAPI(
+        title=title,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
 
     @api.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> Response:
@@ -265,27 +282,14 @@ def answer_in_words(api: FastAPI) -> None:
             Faults(errors=[Fault(reason=error.detail)]).model_dump(), error.status_code, error.headers
         )
 
+    return api
+
 
 def app(on_record: Sessions, sources: Sources, limits: Limits = Limits()) -> FastAPI:
     """The application: reports come in signed, and its description of itself is at /openapi.json."""
     door = _Door(on_record, sources, limits)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        door.asked.close()
-
-    api = FastAPI(
-        title="Violation reports",
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lifespan,
-    )
+    api = site("Violation reports", door.asked.close)
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
-
-    answer_in_words(api)
 
     @api.post(
         "/reports",
