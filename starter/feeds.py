@@ -227,7 +227,7 @@ def _arrival(file: Path, number: int, line: bytes, columns: Sequence[str]) -> Ar
             cells = next(csv.reader(io.StringIO(text, newline=""), strict=True))
             payload = {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
         elif not why and inbox.nested_too_deeply(text):
-            why = f"line {number} is nested too deeply"
+            why = f"line {number} can't be read: it is nested too deeply"
         elif not why:
             payload = json.loads(text)
     except (ValueError, csv.Error, StopIteration) as error:
