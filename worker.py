@@ -23,6 +23,7 @@ from activities.undoing import Undoing
 from activities.waits import Waits
 from registry.session import connect, migrate, sessions
 from rulebook.policy import published
+from workflows import messages
 from workflows.after_case import AfterCase, LatePayment
 from workflows.appeal import Appeal, Dismissal
 from workflows.calendar import CalendarChanged
@@ -66,7 +67,9 @@ async def serving(
     engine = connect(database_url, pool_size=AT_ONCE)
     migrate(engine)
     on_record = sessions(engine)
-    published()  # the policies are read here, once, and not by the first workflow that asks
+    # Here, once, and not by the first workflow that asks.
+    published()
+    messages.build()
     cases, fines = Cases(on_record), Fines(on_record)
     accounts, numbers = Accounts(on_record), Numbers(on_record)
     notices, filings = Notices(on_record, channel, addresses.sender), Filings(on_record)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 _PREFIX = "ENFORCE_"
 
@@ -58,7 +58,8 @@ def _addresses(text: str) -> str:
 class Settings(BaseModel):
     """Where things are. The Temporal connection itself is Temporal's own configuration (TEMPORAL_*).
 
-    What is set for a channel (`smtp_*`, `webhook_*`) is looked at when the channel is used. Raises `Refused`.
+    What is set for a channel (`ENFORCE_SMTP_*`, `ENFORCE_WEBHOOK_*`) is looked at when the channel is used.
+    Raises `Refused`.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -72,18 +73,7 @@ class Settings(BaseModel):
     supervisor: Annotated[str, AfterValidator(_addresses)] = "supervisor@platform.example"
     task_queue: str = "cases"
     sources: Path | None = None
-
     channel: Literal["outbox", "smtp", "webhook"] = "outbox"
-    smtp_host: str | None = None
-    smtp_port: str | None = None
-    smtp_tls: str | None = None
-    smtp_user: str | None = None
-    smtp_password: SecretStr | None = None
-    smtp_ca_file: str | None = None
-    smtp_timeout: str | None = None
-    webhook_url: Annotated[str | None, Field(repr=False)] = None
-    webhook_secret: SecretStr | None = None
-    webhook_timeout: str | None = None
 
     def __init__(self, **given: Any) -> None:
         variables = {name: os.environ.get(f"{_PREFIX}{name.upper()}") for name in type(self).model_fields}
@@ -97,9 +87,13 @@ class Settings(BaseModel):
 
     def of_channel(self) -> dict[str, Any]:
         """What is set for the channel that is used."""
-        prefix = f"{self.channel}_"
-        given = ((name.removeprefix(prefix), value) for name, value in self if name.startswith(prefix))
-        return {name: value for name, value in given if value is not None}
+        prefix = f"{_PREFIX}{self.channel}_".upper()
+        variables = os.environ.items()
+        return {
+            name.removeprefix(prefix).lower(): value
+            for name, value in variables
+            if value and name.startswith(prefix)
+        }
 
     @property
     def temporal_file(self) -> Path:

@@ -14,15 +14,18 @@ from urllib.parse import quote
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from pydantic import BaseModel
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from temporalio.client import Client
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from activities.smtp import SmtpServer
+from activities.webhook import Gateway
 from registry.session import connect, migrate
 from starter import sources
-from starter.cli import app
+from starter.cli import program
 from starter.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +46,8 @@ def test_without_a_profile_comes_all_that_the_cases_need_and_no_more() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_each_variable_is_a_setting(name: str) -> None:
-    settings = {f"ENFORCE_{field.upper()}" for field in Settings.model_fields}
+    models: dict[str, type[BaseModel]] = {"": Settings, "SMTP_": SmtpServer, "WEBHOOK_": Gateway}
+    settings = {f"ENFORCE_{of}{name.upper()}" for of, model in models.items() for name in model.model_fields}
     unknown = {
         variable
         for variable in OURS[name]["environment"]
@@ -55,7 +59,7 @@ def test_each_variable_is_a_setting(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_each_command_line_is_understood(name: str, tmp_path: Path) -> None:
     words = [str(tmp_path) if word == "/reports" else word for word in OURS[name]["command"]]
-    group = get_command(app)
+    group = get_command(program())
     assert isinstance(group, TyperGroup)
     above = group.make_context("enforce", words.copy())
     _, command, rest = group.resolve_command(above, words)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from starter.cli import app
+from starter.cli import program
 
 FILE = Path(__file__).parents[2] / "docs" / "reference.md"
 
@@ -28,7 +28,7 @@ _VALUES = {"int": "COUNT", "int range": "COUNT", "file": "FILE", "Path": "FILE",
 
 def reference() -> str:
     """The whole reference: the same on any terminal and in any environment."""
-    top = get_command(app)
+    top = get_command(program())
     commands = list(_commands(typer.Context(top, info_name="enforce")))
     rows = (
         f"[`{ctx.command_path}`](#{ctx.command_path.replace(' ', '-')}) | {_in_short(ctx)}"

@@ -11,12 +11,12 @@ from sqlalchemy import Engine, select, text
 from registry.importer import COLUMNS
 from registry.models import AuditLine, Case, Number
 from rulebook.vocabulary import Stage
-from starter.cli import app
+from starter.cli import name_of, program
 from tests.starter.conftest import Enforce, run
 from tests.starter.screen import ENFORCE
 from tests.world import World, a_report, an_agent
 
-COMMANDS = sorted({c.callback.__name__ for c in app.registered_commands if c.callback} - {"import_file"})
+COMMANDS = sorted(set(map(name_of, program().registered_commands)))
 
 
 async def test_an_officers_day_from_report_to_verified_rectification(world: World, enforce: Enforce) -> None:

@@ -14,7 +14,7 @@ from typer.main import get_command
 from activities.smtp import SmtpServer
 from activities.webhook import Gateway
 from rulebook.vocabulary import Awaiting
-from starter.cli import app
+from starter.cli import program
 from starter.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ TYPED = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(enforce .*)$|(?<!`)`(enforce [^`
 
 def unknown(typed: str) -> str:
     """The first word of a command that `enforce` does not know; "" if there is none."""
-    group = get_command(app)
+    group = get_command(program())
     _, *words = shlex.split(typed.partition(" | ")[0], comments=True)
     while isinstance(group, TyperGroup) and words and not words[0].isupper() and words[0][0] != "-":
         if words[0] not in group.commands:
@@ -44,8 +44,9 @@ def test_every_command_that_a_page_names_is_one(page: str) -> None:
 
 def test_the_table_of_settings_has_each_of_them_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(ENFORCE_\w+)` \|.*\| ([^|]*) \|$", PAGES["operators.md"], re.MULTILINE))
-    assert rows.keys() == {"ENFORCE_OFFICER", *(f"ENFORCE_{name.upper()}" for name in Settings.model_fields)}
     models: dict[str, type[BaseModel]] = {"": Settings, "SMTP_": SmtpServer, "WEBHOOK_": Gateway}
+    settings = (f"{prefix}{name.upper()}" for prefix, model in models.items() for name in model.model_fields)
+    assert rows.keys() == {"ENFORCE_OFFICER", *(f"ENFORCE_{name}" for name in settings)}
     for prefix, model in models.items():
         for name, field in model.model_fields.items():
             if field.default and field.default is not PydanticUndefined:

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 
 import pytest
+import typer
 
 from rulebook.vocabulary import Kind
+from starter.cli import COMMANDS, name_of
 from tests.starter.conftest import Enforce
 from tests.world import World, a_report, an_agent
 
@@ -71,3 +74,11 @@ async def test_a_command_that_only_asks_temporal_does_not_wait_for_the_database(
         loaded = imported(ran.err)
         assert "temporalio" in loaded
         assert (words, loaded & (DATABASE | LETTERS | CALENDAR)) == (words, set())
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_each_module_declares_the_commands_for_which_it_is_imported(module: str) -> None:
+    app = typer.Typer()
+    import_module(f"starter.cli.{module}").add_to(app)
+    groups = [group.name for group in app.registered_groups]
+    assert [*map(name_of, app.registered_commands), *groups] == COMMANDS[module].split()

@@ -12,7 +12,7 @@ from registry import inbox, waits
 from registry.models import Incoming, Notice, Wait
 from rulebook.deadlines import Deadline
 from rulebook.vocabulary import Awaiting, IncomingStatus, Stage
-from starter.cli import app
+from starter.cli import program
 from tests.starter.conftest import Enforce
 from tests.world import World, a_report, an_agent, shanghai
 
@@ -176,7 +176,7 @@ async def test_names_from_outside_cannot_act_in_the_terminal(world: World, enfor
 @pytest.mark.parametrize("what", Awaiting)
 def test_every_command_that_officers_are_told_to_type_exists(what: Awaiting) -> None:
     enforce, name, *words = command(what, "SS-2026-00001", "4008001234").split()
-    known = get_command(app).commands[name].params  # type: ignore[attr-defined]
+    known = get_command(program()).commands[name].params  # type: ignore[attr-defined]
     options = {option for known_one in known for option in (*known_one.opts, *known_one.secondary_opts)}
     assert enforce == "enforce"
     assert {word for word in words if word.startswith("--")} <= options
