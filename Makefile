@@ -15,7 +15,7 @@ demo: $(VENV)/runs  ## watch the system at work; ARGS=--exit ends it by itself
 test: $(VENV)/tests  ## all tests, on real servers; ARGS="tests/rulebook -k holiday" picks some; FULL=1 make test plays each random test at full length
 	@$(BIN)/pytest $(ARGS)
 
-bench: $(VENV)/tests  ## what it costs, as ratios; ARGS=quick is short, ARGS="midnight workers" picks some
+bench: $(VENV)/tests $(VENV)/yardstick  ## what it costs, as ratios; ARGS=quick is short, ARGS="midnight workers" picks some
 	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/tests  ## types, style, and who may import whom
@@ -39,6 +39,7 @@ reference: $(VENV)/tests  ## write docs/reference.md from the commands' own help
 lock: $(VENV)/tests  ## renew the lock files from pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements-dev.lock --extra dev -c requirements.lock
+	@$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements-yardstick.lock --extra yardstick -c requirements-dev.lock
 
 clean:  ## remove what was made here, the data of `enforce up` excepted
 	rm -rf $(VENV) .enforce-demo .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
@@ -60,4 +61,9 @@ $(VENV)/runs: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/tests: requirements-dev.lock $(VENV)/runs
 	@echo "Installing what the tests need ..."
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/yardstick: requirements-yardstick.lock $(VENV)/tests
+	@echo "Installing what is measured beside it ..."
+	@$(INSTALL) --require-hashes -r requirements-yardstick.lock
 	@touch $@

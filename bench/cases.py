@@ -18,6 +18,7 @@ from uuid import uuid4
 from sqlalchemy import select
 from temporalio.client import Client, WorkflowHandle
 
+from bench import yardstick
 from bench.floor import QUEUE, Floor
 from bench.machine import Machine, Worker, cpu, floors, machine, ours
 from registry.models import Case, Notice
@@ -173,7 +174,7 @@ def a_report(number: str) -> Report:
 
 
 async def measure(on: Machine, cases: int, rounds: int) -> dict[str, float]:
-    """Ours against the floor, for each fate; medians of paired rounds."""
+    """Ours against the floor, for each fate, medians of paired rounds; and against the yardstick."""
     client = await connect.temporal(on.settings)
     player = Player(client, on)
     figures: dict[str, float] = {}
@@ -202,6 +203,11 @@ async def measure(on: Machine, cases: int, rounds: int) -> dict[str, float]:
                 f"{fate}: history bytes": pairs[0][0].size,
                 f"{fate}: floor's bytes": pairs[0][1].size,
             }
+    played = yardstick.play(on.settings.registry_url(), cases, AT_ONCE, FATES)
+    for fate, (rate, milliseconds) in played.items():
+        figures[f"{fate}: yardstick's cases per second"] = rate
+        figures[f"{fate}: rate / yardstick's"] = figures[f"{fate}: cases per second"] / rate
+        figures[f"{fate}: yardstick's CPU ms"] = milliseconds
     return figures
 
 

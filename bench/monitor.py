@@ -1,18 +1,15 @@
 """What the inbox costs: reports into it against a bare INSERT and COPY, and out of it to their cases against
 a bare loop of `start_workflow` with as many on their way at once.
 
-Run by hand, with the machine to itself: `.venv/bin/python bench/monitor.py [N]`. Its servers run in a
-temporary folder, and no worker serves the cases. Runs alternate; the ratios are what counts.
+No worker serves the cases. Runs alternate.
 """
 
 import asyncio
 import io
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,14 +17,12 @@ from typing import Any
 from sqlalchemy import text
 from temporalio.client import Client
 
+from bench.machine import machine
 from registry import inbox
-from registry.importer import decode, load, read
 from registry.inbox import Arrival
-from registry.session import Sessions, connect, migrate, sessions
+from registry.session import Sessions
 from rulebook.vocabulary import Kind
-from starter import connect as to_servers
-from starter import feeds, local, monitor
-from starter.settings import Settings
+from starter import connect, feeds, monitor
 from workflows import names
 from workflows.messages import CaseStart
 
@@ -89,10 +84,10 @@ def _by_file(on_record: Sessions, reports: list[dict[str, Any]], folder: Path) -
     return lambda: feeds.read_on(on_record, file, complete=True)
 
 
-def _into(on_record: Sessions, numbers: Sequence[str], folder: Path) -> None:
+def _into(on_record: Sessions, numbers: Sequence[str], folder: Path) -> dict[str, float]:
     ways: dict[str, Callable[[list[dict[str, Any]]], Callable[[], object]]] = {
-        "bare COPY": lambda reports: lambda: _by_copy(on_record, reports),
         "bare INSERT": lambda reports: lambda: _by_insert(on_record, reports),
+        "bare COPY": lambda reports: lambda: _by_copy(on_record, reports),
         "inbox.put": lambda reports: lambda: _by_put(on_record, reports),
         "a file": lambda reports: _by_file(on_record, reports, folder),
     }
@@ -100,14 +95,11 @@ def _into(on_record: Sessions, numbers: Sequence[str], folder: Path) -> None:
     for n in range(ROUNDS):
         for way, made in ways.items():
             took[way].append(_timed(made(_reports(numbers, f"{way}-{n}"))))
-    insert = median(took["bare INSERT"])
-    for way, times in took.items():
-        rate = 3 * len(numbers) / median(times)
-        print(
-            f"into the inbox by {way:12}{rate:8,.0f} a second, {insert / median(times):.2f} of a bare INSERT"
-        )
     with on_record.begin() as session:
         session.execute(text("delete from inbox"))
+    insert = took.pop("bare INSERT")
+    figures = {"reports a second by bare INSERT": 3 * len(numbers) / median(insert)}
+    return figures | {f"{way} / bare INSERT": median(insert) / median(times) for way, times in took.items()}
 
 
 async def _bare(client: Client, reports: list[dict[str, Any]]) -> None:
@@ -128,8 +120,8 @@ async def _bare(client: Client, reports: list[dict[str, Any]]) -> None:
     await asyncio.gather(*map(start, reports))
 
 
-async def _out(client: Client, on_record: Sessions, numbers: Sequence[str]) -> None:
-    ratios = []
+async def _out(client: Client, on_record: Sessions, numbers: Sequence[str]) -> dict[str, float]:
+    pairs = []
     for n in range(ROUNDS):
         begun = time.perf_counter()
         await _bare(client, _reports(numbers[n::ROUNDS], f"bare-{n}"))
@@ -139,34 +131,26 @@ async def _out(client: Client, on_record: Sessions, numbers: Sequence[str]) -> N
         begun = time.perf_counter()
         while (await monitor.hand_over(client, on_record, "nobody")).settled:
             pass
-        rate = len(reports) / (time.perf_counter() - begun)
-        ratios.append(rate / (len(reports) / bare))
-        print(f"from inbox to started case: {rate:,.0f} a second, {ratios[-1]:.2f} of a bare loop")
-    print(f"median {median(ratios):.2f} of a bare loop of start_workflow")
+        took = time.perf_counter() - begun
+        pairs.append((len(reports) / took, bare / took))
+    return {
+        "reports a second to started cases": median(rate for rate, _ in pairs),
+        "that / a bare loop of start_workflow": median(ratio for _, ratio in pairs),
+    }
 
 
-def main(cases: int) -> None:
-    """Measure, and print."""
-    with tempfile.TemporaryDirectory(prefix="b4", ignore_cleanup_errors=True) as folder:
-        settings = Settings(home=Path(folder))
-        with local.servers(settings):
-            engine = connect(settings.registry_url(), pool_size=10)
-            migrate(engine)
-            on_record = sessions(engine)
-            rows = read(decode(Path("samples/registry.csv").read_bytes()))
-            with on_record.begin() as session:
-                load(session, rows, datetime.now(UTC), "bench")
-            numbers = [row.number for row in rows.values()][: cases // 3]
+def main(cases: int = 900) -> dict[str, float]:
+    """Measure; give the figures."""
+    with machine(cases // 3) as on:
 
-            async def run() -> None:
-                client = await to_servers.temporal(settings)
-                await to_servers.register_attributes(client)
-                await _out(client, on_record, numbers)
+        async def out() -> dict[str, float]:
+            client = await connect.temporal(on.settings)
+            await connect.register_attributes(client)
+            return await _out(client, on.on_record, on.numbers)
 
-            _into(on_record, numbers, Path(folder))
-            asyncio.run(run())
-            engine.dispose()
+        return _into(on.on_record, on.numbers, on.settings.home) | asyncio.run(out())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 900)
+    for name, figure in main(*map(int, sys.argv[1:])).items():
+        print(f"{name:42}{figure:10.2f}")
