@@ -228,7 +228,8 @@ class Smtp:
 
 def _sender(content: bytes) -> str:
     """The address that the letter is from: what can't be delivered later on comes back to it."""
-    header: Any = BytesParser(policy=default).parsebytes(content, headersonly=True)["From"]
+    head = content.partition(b"\r\n\r\n")[0]  # the library would go through the body line by line, too
+    header: Any = BytesParser(policy=default).parsebytes(head)["From"]
     sender: str = header.addresses[0].addr_spec
     return sender
 
