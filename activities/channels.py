@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import threading
+from base64 import b64encode
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -53,15 +55,30 @@ def mail(
     message["Subject"] = one_line(subject)
     message["Date"] = at
     message["Message-ID"] = f"<{identity}@{sender.partition('@')[2] or 'localhost'}>"
-    message.set_content(text, charset="utf-8", cte="base64")
+    message.set_content("", charset="utf-8", cte="base64")
+    bodies = [_with_crlf(text)]
     if html:
-        message.add_alternative(html, subtype="html", charset="utf-8", cte="base64")
+        message.add_alternative("", subtype="html", charset="utf-8", cte="base64")
+        bodies.append(_with_crlf(html))
     if pdf:
-        message.add_attachment(pdf[1], maintype="application", subtype="pdf", filename=pdf[0])
-    for serial, part in enumerate(part for part in message.walk() if part.is_multipart()):
+        message.add_attachment(b"", maintype="application", subtype="pdf", filename=pdf[0])
+        bodies.append(pdf[1])
+    parts = list(message.walk())
+    for serial, part in enumerate(part for part in parts if part.is_multipart()):
         # Else the library looks through all of the letter for one that isn't in it. In base64 no "=_" is.
         part.set_boundary(f"=_{serial}_{hashlib.sha256(identity.encode()).hexdigest()[:32]}")
-    return message.as_bytes()
+    # It also takes a body line by line, twice: the bodies come in at last. No header holds an empty line.
+    for serial, part in enumerate(part for part in parts if not part.is_multipart()):
+        part.set_payload(f"={serial}=")
+    content = message.as_bytes()
+    for serial, body in enumerate(bodies):
+        lines = b"\r\n".join(re.findall(b".{1,76}", b64encode(body)))
+        content = content.replace(b"\r\n\r\n=%d=" % serial, b"\r\n\r\n%b\r\n" % lines)
+    return content
+
+
+def _with_crlf(text: str) -> bytes:
+    return b"\r\n".join(text.encode().splitlines()) + b"\r\n"
 
 
 class Letter(BaseModel):

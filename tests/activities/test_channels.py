@@ -4,11 +4,14 @@ import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
 
-from activities.channels import Letter, Outbox
+from activities.channels import Letter, Outbox, mail
 
 LETTER = "通知书\r\n".encode() * 1000
 
@@ -63,3 +66,23 @@ def test_one_letter_delivered_by_two_attempts_at_once_arrives_whole(tmp_path: Pa
 
     with ThreadPoolExecutor(4) as attempts:
         assert set(attempts.map(deliver, range(200))) == {LETTER}
+
+
+@pytest.mark.parametrize("text", ["", "a\nb\n", "=0=\n\n=1=\n\n=2=", "长\n" * 500, "q" * 5000])
+def test_each_part_of_a_mail_arrives_whole_whatever_it_says(text: str) -> None:
+    at, subject = datetime(2026, 11, 24, tzinfo=UTC), "=0=\r\n\r\n=1=" + "题" * 60
+    file = text.encode() + b"%PDF\r\n\r\n=2="
+    content = mail(
+        *("a@b.example", "王芳 <x@y.example>", subject, at, "N1", text),
+        html=f"<p>{text}</p>",
+        pdf=("N1.pdf", file),
+    )
+
+    said = [part for part in message_from_bytes(content, policy=default).walk() if not part.is_multipart()]
+    assert [part.get_content_type() for part in said] == ["text/plain", "text/html", "application/pdf"]
+    plain, html, pdf = (part.get_content() for part in said)
+    assert plain == (text.removesuffix("\n") + "\n").replace("\n", "\r\n")
+    assert html == f"<p>{text}</p>\n".replace("\n", "\r\n")
+    assert pdf == file
+    assert content.isascii()
+    assert max(map(len, content.split(b"\r\n"))) <= 78
