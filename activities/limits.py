@@ -12,7 +12,7 @@ from activities.notices import notice_of
 from activities.step import Step
 from registry import audit
 from registry.calendar import calendar
-from registry.models import Case, Fine, Notice
+from registry.models import Fine, Notice
 from registry.session import Sessions
 from registry.shown import Line
 from rulebook.deadlines import Deadline, later
@@ -76,12 +76,12 @@ class Limits:
     def reckon_deadline(self, order: ReckonDeadline) -> DeadlineReckoned:
         """Compute a deadline anew from the calendar of now, before anybody is punished for it (4.3)."""
         with self._sessions.begin() as session:
-            audit.lock(session, order.case_no)
+            case = audit.lock(session, order.case_no)
             notice = notice_of(session, order.case_no, order.step)
             moved = self._move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
             known = {
                 "balance": balance(session, order.case_no),
-                "outcome": session.get_one(Case, order.case_no).outcome,
+                "outcome": case.outcome,
                 "offence": session.scalar(
                     select(Fine.offence).where(Fine.case_no == order.case_no, Fine.status != FineStatus.VOID)
                 ),

@@ -14,13 +14,13 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.orm import Session, SessionTransaction
 
-from registry.models import AuditLine, Case
+from registry.models import AuditLine, Base, Case
 from registry.shown import Line
 from rulebook.vocabulary import one_line
 
@@ -36,12 +36,62 @@ class Done(BaseModel):
 T = TypeVar("T", bound=Done)
 
 
-def lock(session: Session, case_no: str) -> None:
+_TRAIL, _CASES = Base.metadata.tables["audit_trail"], Base.metadata.tables["cases"]
+
+
+class _Held(NamedTuple):
+    """A case that a transaction keeps to itself: how its chain ends, and when that was looked up."""
+
+    within: SessionTransaction | None
+    case: Case  # a session forgets what nobody holds, and every step asks for its case again
+    lines: int
+    last: str
+    at: datetime
+
+
+_locked = (
+    select(
+        Case,
+        func.clock_timestamp().label("at"),
+        select(AuditLine.hash)
+        .where(AuditLine.case_no == Case.case_no, AuditLine.serial == Case.lines)
+        .correlate(Case)
+        .scalar_subquery()
+        .label("last"),
+        select(AuditLine.result)
+        .where(AuditLine.case_no == bindparam("of_case"), AuditLine.step == bindparam("of_step"))
+        .scalar_subquery()
+        .label("answer"),
+    )
+    .where(Case.case_no == bindparam("of_case"))
+    # With key_share, as numbers and accounts: a second update of the case checks its foreign keys anew, and
+    # must not wait for who holds a number.
+    .with_for_update(key_share=True, of=Case)
+    # What the session knew of it before it waited here may be old.
+    .execution_options(populate_existing=True)
+)
+
+
+def lock(session: Session, case_no: str) -> Case:
     """Keep the case to this transaction: always before what belongs to it, or two wait for each other."""
-    # What the session knew of it before it waited here may be old. With key_share, as numbers and accounts:
-    # a second update of the case checks its foreign keys anew, and must not wait for who holds a number.
-    anew = select(Case).where(Case.case_no == case_no).with_for_update(key_share=True)
-    session.execute(anew.execution_options(populate_existing=True)).scalar_one()
+    return _lock(session, case_no)[0].case
+
+
+def _lock(session: Session, case_no: str, step: str = "") -> tuple[_Held, Any]:
+    """The case, locked, and what the step answered if it was done before."""
+    case, at, last, answer = session.execute(_locked, {"of_case": case_no, "of_step": step}).one()
+    if last is None and case.lines:
+        # If it had to wait for the case, it did not see the lines that came meanwhile.
+        lines = select(AuditLine).where(AuditLine.case_no == case_no)
+        newest = lines.with_only_columns(AuditLine.hash).order_by(AuditLine.serial.desc())
+        last = session.scalar(newest.limit(1))
+        answer = session.scalar(lines.with_only_columns(AuditLine.result).where(AuditLine.step == step))
+    held = session.info[case_no] = _Held(_within(session), case, case.lines, last or "", at)
+    return held, answer
+
+
+def _within(session: Session) -> SessionTransaction | None:
+    return session.get_nested_transaction() or session.get_transaction()
 
 
 def recorded(session: Session, case_no: str, step: str, result: type[T]) -> T | None:
@@ -50,15 +100,13 @@ def recorded(session: Session, case_no: str, step: str, result: type[T]) -> T | 
     Locks the case until the transaction ends, so that of two attempts at one step the second waits here
     and then finds the first one's answer.
     """
-    lock(session, case_no)
-    found = session.scalar(
-        select(AuditLine.result).where(AuditLine.case_no == case_no, AuditLine.step == step)
-    )
+    _, found = _lock(session, case_no, step)
     return None if found is None else result.model_validate(found)
 
 
 def record(session: Session, case_no: str | None, step: str, result: T) -> T:
     """Add the line of a step and its answer to the audit trail, and give the answer back."""
+    session.flush()
     serial, recorded_at, before = _next(session, case_no)
     at, answer = result.line.at, result.model_dump(mode="json")
     says = {
@@ -71,8 +119,13 @@ def record(session: Session, case_no: str | None, step: str, result: T) -> T:
         "result": answer,
         "recorded_at": _instant(recorded_at),
     }
-    session.add(AuditLine(**says | {"at": at, "recorded_at": recorded_at}, hash=hashed(says, before)))
-    session.flush()
+    told = hashed(says, before)
+    line = insert(_TRAIL).values(**says | {"at": at, "recorded_at": recorded_at, "hash": told})
+    if case_no is not None:
+        counted = update(_CASES).where(_CASES.c.case_no == case_no).values(lines=serial)
+        line = line.add_cte(counted.cte("counted"))
+        session.info[case_no] = session.info[case_no]._replace(lines=serial, last=told)
+    session.execute(line)
     return result
 
 
@@ -104,37 +157,21 @@ def canonical(value: Any) -> str:
             return json.dumps(value, ensure_ascii=False)
 
 
-_counted = (
-    update(Case)
-    .where(Case.case_no == bindparam("of_case"))
-    .values(lines=Case.lines + 1)
-    .returning(
-        Case.lines,
-        func.clock_timestamp(),
-        select(AuditLine.hash)
-        .where(AuditLine.case_no == Case.case_no, AuditLine.serial == Case.lines - 1)
-        .correlate(Case)
-        .scalar_subquery(),
-    )
-    .execution_options(synchronize_session=False)
-)
 _CASELESS = 401  # the key of an advisory lock
 
 
 def _next(session: Session, case_no: str | None) -> tuple[int, datetime, str]:
     """The next serial number of a chain, which is kept to this transaction; the time; the hash before it."""
-    if case_no is None:
-        session.execute(select(func.pg_advisory_xact_lock(_CASELESS)))
-        counted = select(func.coalesce(func.max(AuditLine.serial), 0) + 1, func.clock_timestamp())
-        serial, now = session.execute(counted.where(AuditLine.case_no.is_(None))).one()
-        before = None
-    else:
-        serial, now, before = session.execute(_counted, {"of_case": case_no}).one()
-    if before is None and serial > 1:
-        # If the update had to wait for the case, its subquery did not see the line that came meanwhile.
-        lines = select(AuditLine.hash).where(AuditLine.case_no == case_no).order_by(AuditLine.serial.desc())
-        before = session.scalar(lines.limit(1))
-    return serial, now, before or ""
+    if case_no is not None:
+        held: _Held | None = session.info.get(case_no)
+        if held is None or held.within is not _within(session):
+            held, _ = _lock(session, case_no)
+        return held.lines + 1, held.at, held.last
+    session.execute(select(func.pg_advisory_xact_lock(_CASELESS)))
+    counted = select(func.coalesce(func.max(AuditLine.serial), 0) + 1, func.clock_timestamp())
+    serial, now = session.execute(counted.where(AuditLine.case_no.is_(None))).one()
+    lines = select(AuditLine.hash).where(AuditLine.case_no.is_(None)).order_by(AuditLine.serial.desc())
+    return serial, now, session.scalar(lines.limit(1)) or ""
 
 
 def line(at: datetime, by: str, text: str) -> Line:

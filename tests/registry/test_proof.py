@@ -101,6 +101,7 @@ def test_a_record_that_goes_on_after_lines_were_taken_out_is_still_proved(
     session: Session, case: Case
 ) -> None:
     session.execute(text("delete from audit_trail where serial >= 3"))
+    audit.lock(session, case.case_no)  # as the next step does
     say(session, case.case_no, "e")
     assert examine(session, case.case_no).faults == ("lines 3 to 4 are missing",)
 
