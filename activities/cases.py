@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 from temporalio import activity
 
 from activities.accounts import reopened_since
@@ -118,7 +118,8 @@ def held_number(session: Session, number: str) -> Number:
     It is kept from being taken back until the transaction ends: a shutdown either finds the case, or the case
     finds the number gone (7.2).
     """
-    return in_agents_hands(number, session.get(Number, number, with_for_update={"read": True}))
+    held = select(Number).where(Number.number == number).options(joinedload(Number.agent, innerjoin=True))
+    return in_agents_hands(number, session.scalar(held.with_for_update(read=True, of=Number)))
 
 
 def in_agents_hands(number: str, found: Number | None) -> Number:
@@ -137,15 +138,13 @@ def put_on_record(session: Session, report: Report) -> ReportRow:
     Raises `Refused` if the same source used the same id for another violation: one of the two would be lost.
     """
     payload: dict[str, Any] = report.model_dump(mode="json")
-    session.execute(
-        insert(ReportRow)
-        .values(source=report.source, report_id=report.report_id, payload=payload)
-        .on_conflict_do_nothing()
+    new = insert(ReportRow).values(source=report.source, report_id=report.report_id, payload=payload)
+    # What is there stays as it is: it is written only to be locked, and to be told.
+    kept = new.on_conflict_do_update(
+        index_elements=[ReportRow.source, ReportRow.report_id], set_={"payload": ReportRow.payload}
     )
     row = session.execute(
-        select(ReportRow)
-        .where(ReportRow.source == report.source, ReportRow.report_id == report.report_id)
-        .with_for_update()
+        kept.returning(ReportRow), execution_options={"populate_existing": True}
     ).scalar_one()
     same_violation(report, row)
     return row
@@ -266,10 +265,11 @@ class Cases:
     def others_open(self, asked: OthersOpen) -> list[str]:
         """The workflow ids of the other open cases of a case's agent (7.2)."""
         with self._sessions() as session:
-            case = session.get_one(Case, asked.case_no)
-            open_cases = select(Case).where(Case.agent_id == case.agent_id, Case.closed_at.is_(None))
-            others = session.scalars(open_cases.order_by(Case.case_no))
-            return [other.workflow_id for other in others if asked.own or other.case_no != case.case_no]
+            agent = select(Case.agent_id).where(Case.case_no == asked.case_no).scalar_subquery()
+            others = select(Case.workflow_id).where(Case.agent_id == agent, Case.closed_at.is_(None))
+            if not asked.own:
+                others = others.where(Case.case_no != asked.case_no)
+            return list(session.scalars(others.order_by(Case.case_no)))
 
     @activity.defn
     def join_report(self, order: JoinReport) -> audit.Done:
@@ -310,8 +310,8 @@ class Cases:
                 return done
             case = session.get_one(Case, order.case_no)
             outcome, text = order.outcome, order.text
-            closed_by = session.scalar(select(Account.closed_by).where(Account.agent_id == case.agent_id))
-            if outcome is Stage.DISMISSED and closed_by == case.case_no:
+            for_good = select(Account.agent_id).where(Account.closed_by == case.case_no)
+            if outcome is Stage.DISMISSED and session.scalar(for_good):
                 outcome, text = Stage.CLOSED_FOR_GOOD, "Not dismissed: the account is closed for good"
             case.outcome, case.closed_at = outcome, order.at
             waits.end(session, case.case_no, Awaiting.VERIFICATION, order.at)

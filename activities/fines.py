@@ -80,13 +80,10 @@ class RefundPayments(Step):
 
 def balance(session: Session, case_no: str) -> Balance:
     """What is due and what was paid on a case, and not given back, in yuan."""
-    fined = session.scalar(
-        select(func.sum(Fine.amount)).where(Fine.case_no == case_no, Fine.status != FineStatus.VOID)
-    )
-    paid = session.scalar(
-        select(func.sum(Payment.amount)).where(Payment.case_no == case_no, Payment.refunded_at.is_(None))
-    )
-    return Balance(fine=fined or ZERO, paid=paid or ZERO)
+    fined = select(func.sum(Fine.amount)).where(Fine.case_no == case_no, Fine.status != FineStatus.VOID)
+    paid = select(func.sum(Payment.amount)).where(Payment.case_no == case_no, Payment.refunded_at.is_(None))
+    fine, money = session.execute(select(fined.scalar_subquery(), paid.scalar_subquery())).one()
+    return Balance(fine=fine or ZERO, paid=money or ZERO)
 
 
 def _settle(session: Session, case_no: str) -> Balance:

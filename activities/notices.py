@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from datetime import date, datetime, time
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import case as sql_case
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, defer, joinedload
 from temporalio import activity
 
 from activities.channels import Channel, Letter, Undeliverable, mail
@@ -15,7 +16,7 @@ from activities.letters import Letters, day_of
 from activities.step import Refused, Serious, Step, the_case
 from registry import audit, waits
 from registry.calendar import calendar
-from registry.models import AuditLine, Case, Evidence, Filing, Fine, HoldRow, Notice, Number, ReportRow
+from registry.models import Agent, AuditLine, Case, Evidence, Filing, Fine, HoldRow, Notice, Number, ReportRow
 from registry.session import Sessions
 from rulebook.deadlines import Deadline, later
 from rulebook.policy import in_force
@@ -123,26 +124,35 @@ class Notices:
     def _deliver(self, order: ServeNotice, notice_no: str, at: datetime) -> NoticeServed:
         with self._sessions.begin() as session:
             self._alone(session, order)
-            if done := self._served(session, order):
-                return done
-            notice = session.get_one(Notice, notice_no)
-            agent = session.get_one(Case, order.case_no).agent
-            phone = "" if order.kind.to_customer else agent.phone
+            answer, notice, phone = session.execute(
+                select(AuditLine.result, Notice, Agent.phone)
+                .join(Case, Case.case_no == Notice.case_no)
+                .join(Agent, Agent.agent_id == Case.agent_id)
+                .outerjoin(AuditLine, (AuditLine.case_no == Notice.case_no) & (AuditLine.step == Notice.step))
+                .where(Notice.notice_no == notice_no)
+            ).one()
+            if answer is not None:
+                return NoticeServed.model_validate(answer)
             # Nothing is locked meanwhile but the notice's own service: a mail server may take its time.
             receipt = self._channel.deliver(
-                Letter(name=notice_no, to=notice.recipient, phone=phone, content=notice.content)
+                Letter(
+                    name=notice_no,
+                    to=notice.recipient,
+                    phone="" if order.kind.to_customer else phone,
+                    content=notice.content,
+                )
             )
             if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
                 return done  # an officer was quicker
-            session.refresh(notice)
-            notice.served_at, notice.receipt = at, receipt
-            notice.counted_from = at if notice.working_days else None
+            counts = sql_case((Notice.working_days.is_not(None), at))
+            served_now = update(Notice).where(Notice.notice_no == notice_no)
+            last_day, provisional = session.execute(
+                served_now.values(served_at=at, receipt=receipt, counted_from=counts)
+                .returning(Notice.last_day, Notice.provisional)
+                .execution_options(synchronize_session=False)
+            ).one()
             self._delivered(session, order.case_no, at)
-            limit = (
-                Deadline(last_day=notice.last_day, provisional=notice.provisional)
-                if notice.last_day
-                else None
-            )
+            limit = Deadline(last_day=last_day, provisional=provisional) if last_day else None
             text = f"Notice {notice_no} served: {order.kind}" + (f", limit ends {limit}" if limit else "")
             served = NoticeServed(
                 line=audit.line(at, order.by, text),
@@ -157,13 +167,6 @@ class Notices:
         """Keep this notice's service to the transaction; who comes second waits here until it ends."""
         name = f"{order.case_no}/{order.step}"
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
-
-    @staticmethod
-    def _served(session: Session, order: ServeNotice) -> NoticeServed | None:
-        done = session.scalar(
-            select(AuditLine.result).where(AuditLine.case_no == order.case_no, AuditLine.step == order.step)
-        )
-        return None if done is None else NoticeServed.model_validate(done)
 
     def _undeliverable(self, order: ServeNotice, notice_no: str, why: str) -> None:
         step = f"{order.step}-undeliverable"
@@ -247,26 +250,27 @@ class Notices:
         """
         session.flush()
         left = (
-            select(func.count())
-            .select_from(Notice)
+            select(Notice.notice_no)
             .join(Case, Case.case_no == Notice.case_no)
             .where(Notice.case_no == case_no, Notice.served_at.is_(None) | Notice.bounced_at.is_not(None))
             .where(Case.closed_at.is_(None) | (Notice.drafted_at >= Case.closed_at))
         )
-        if not session.scalar(left):
-            waits.end(session, case_no, Awaiting.DELIVERY, at)
+        waits.end(session, case_no, Awaiting.DELIVERY, at, unless=left.exists())
 
     def _draft(self, session: Session, order: ServeNotice, at: datetime) -> Notice:
-        case = session.get_one(Case, order.case_no)
-        notice = session.scalar(
-            select(Notice).where(Notice.case_no == order.case_no, Notice.step == order.step)
-        )
+        case, number = session.execute(
+            select(Case, Number)
+            .join(Number, Number.number == Case.number)
+            .where(Case.case_no == order.case_no)
+            .options(joinedload(Case.agent, innerjoin=True).joinedload(Agent.account))
+        ).one()
+        notices = session.scalars(
+            select(Notice).where(Notice.case_no == order.case_no).options(defer(Notice.content))
+        ).all()
+        notice = next((each for each in notices if each.step == order.step), None)
         if notice is None:
-            earlier = session.scalar(
-                select(func.count()).select_from(Notice).where(Notice.case_no == order.case_no)
-            )
             notice = Notice(
-                notice_no=f"{order.case_no}-N{(earlier or 0) + 1}",
+                notice_no=f"{order.case_no}-N{len(notices) + 1}",
                 case_no=order.case_no,
                 step=order.step,
                 kind=order.kind,
@@ -274,21 +278,26 @@ class Notices:
         elif day_of(notice.drafted_at) == day_of(at):
             return notice
         limit = None if order.working_days is None else deadline(at, order.working_days, calendar(session))
-        number = session.get_one(Number, case.number)
         notice.recipient = number.customer_email if order.kind.to_customer else case.agent.email
         notice.drafted_at = at
         notice.working_days = order.working_days
         notice.last_day = limit.last_day if limit else None
         notice.provisional = bool(limit and limit.provisional)
-        notice.content = self._letter(session, case, notice, order, limit)
+        notice.content = self._letter(session, case, number, notice, order, limit)
         notice.sha256 = hashlib.sha256(notice.content).hexdigest()
         session.add(notice)
         return notice
 
     def _letter(
-        self, session: Session, case: Case, notice: Notice, order: ServeNotice, limit: Deadline | None
+        self,
+        session: Session,
+        case: Case,
+        number: Number,
+        notice: Notice,
+        order: ServeNotice,
+        limit: Deadline | None,
     ) -> bytes:
-        facts = self._facts(session, case, notice, order, limit)
+        facts = self._facts(session, case, notice, order) | {"number": number, "limit": limit or order.limit}
         written = self._letters.write(case.kind, order.kind, facts, notice.drafted_at)
         # Drafted anew on a later day it is another letter: a mailbox must not take it for the first one.
         identity = f"{notice.notice_no}.{day_of(notice.drafted_at):%Y%m%d}"
@@ -300,27 +309,17 @@ class Notices:
             pdf=(f"{notice.notice_no}.pdf", written.pdf),
         )
 
-    def _facts(
-        self, session: Session, case: Case, notice: Notice, order: ServeNotice, limit: Deadline | None
-    ) -> dict[str, Any]:
-        """All that a letter may say, by the names that the templates use."""
+    def _facts(self, session: Session, case: Case, notice: Notice, order: ServeNotice) -> dict[str, Any]:
+        """What the record has for a letter, by the names that the templates use."""
         reports = session.scalars(
             select(ReportRow).where(ReportRow.case_no == case.case_no).order_by(ReportRow.id)
         )
-        fine = session.scalar(
-            select(Fine)
-            .where(Fine.case_no == case.case_no, Fine.status != FineStatus.VOID)
-            .order_by(Fine.id.desc())
-            .limit(1)
-        )
-        voided = session.scalar(
-            select(Fine).where(Fine.case_no == case.case_no, Fine.status == FineStatus.VOID).limit(1)
-        )
-        reclaimed = session.scalars(
-            select(Number.number).where(Number.reclaimed_by == case.case_no).order_by(Number.number)
-        )
+        fines = session.scalars(select(Fine).where(Fine.case_no == case.case_no).order_by(Fine.id)).all()
+        stand = [fine for fine in fines if fine.status is not FineStatus.VOID]
+        void = [fine for fine in fines if fine.status is FineStatus.VOID]
         policy = in_force(case.policy)
         placed = session.scalars(select(HoldRow).where(HoldRow.case_no == case.case_no)).all()
+        taken = self._taken(session, placed)
         filings = session.scalars(
             select(Filing).where(Filing.case_no == case.case_no).order_by(Filing.filing_no)
         ).all()
@@ -330,27 +329,27 @@ class Notices:
             "case": case,
             "agent": case.agent,
             "account": case.agent.account,
-            "number": session.get_one(Number, case.number),
             "reports": [Report.model_validate(row.payload) for row in reports],
-            "limit": limit or order.limit,
-            "fine": fine,
-            "voided": voided,
+            "fine": stand[-1] if stand else None,
+            "voided": void[0] if void else None,
             "balance": balance(session, case.case_no),
-            "reclaimed": reclaimed.all(),
+            "reclaimed": [n.number for n in taken if n.reclaimed_by == case.case_no],
             "quarantine": policy.quarantine.days,
             "held": {hold.kind for hold in placed},
-            "returned": self._taken(session, placed, Holder.AGENT),
-            "kept": self._taken(session, placed, Holder.PLATFORM),
+            "returned": [n for n in taken if n.holder is Holder.AGENT],
+            "kept": [n for n in taken if n.holder is Holder.PLATFORM],
             "filings": filings,
             "at": notice.drafted_at,
             **{name: getattr(order, name) for name in SAID},
         }
 
-    def _taken(self, session: Session, placed: Sequence[HoldRow], holder: Holder) -> list[Number]:
-        """The numbers that a case had taken back and that this holder has now."""
+    @staticmethod
+    def _taken(session: Session, placed: Sequence[HoldRow]) -> Sequence[Number]:
+        """The numbers that a case has taken back, whoever has them now."""
         taken = {hold.number for hold in placed if hold.kind in (Hold.RECLAIM, Hold.TAKE_BACK)}
-        held = select(Number).where(Number.number.in_(taken), Number.holder == holder)
-        return list(session.scalars(held.order_by(Number.number)))
+        if not taken:
+            return ()
+        return session.scalars(select(Number).where(Number.number.in_(taken)).order_by(Number.number)).all()
 
 
 def notice_of(session: Session, case_no: str, step: str) -> Notice:

@@ -6,7 +6,7 @@ from functools import cache
 from statistics import median
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -57,10 +57,20 @@ def begin(session: Session, case_no: str, what: Awaiting, at: datetime) -> None:
     )
 
 
-def end(session: Session, case_no: str, what: Awaiting | None, at: datetime) -> None:
-    """It waits no more; with `what` none, nothing of the case does."""
+def end(
+    session: Session,
+    case_no: str,
+    what: Awaiting | None,
+    at: datetime,
+    unless: ColumnElement[bool] | None = None,
+) -> None:
+    """It waits no more; with `what` none, nothing of the case does. `unless` says that it does after all."""
     waiting = update(Wait).where(Wait.case_no == case_no, Wait.ended_at.is_(None)).values(ended_at=at)
-    session.execute(waiting if what is None else waiting.where(Wait.what == what))
+    if what is not None:
+        waiting = waiting.where(Wait.what == what)
+    if unless is not None:
+        waiting = waiting.where(~unless)
+    session.execute(waiting, execution_options={"synchronize_session": False})
 
 
 def waiting(session: Session, at: datetime) -> list[Waiting]:
