@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from worker import WORKFLOWS
 
@@ -13,9 +14,12 @@ FILES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 HISTORIES = {file.stem: file.read_text("utf-8") for file in FILES}
 
 
+@pytest.mark.parametrize("runner", [UnsandboxedWorkflowRunner(), SandboxedWorkflowRunner()])
 @pytest.mark.parametrize("recorded", HISTORIES)
-async def test_a_recorded_history_replays(recorded: str) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+async def test_a_recorded_history_replays_as_in_a_worker_and_where_the_clock_is_forbidden(
+    recorded: str, runner: WorkflowRunner
+) -> None:
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=runner)
     await replayer.replay_workflow(WorkflowHistory.from_json(recorded, HISTORIES[recorded]))
 
 
