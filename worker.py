@@ -1,9 +1,11 @@
 """What this process serves: which workflows and activities, with which limits, and how it stops."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from enum import StrEnum
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -23,7 +25,7 @@ from activities.undoing import Undoing
 from activities.waits import Waits
 from registry.session import connect, migrate, sessions
 from rulebook.policy import published
-from workflows import messages
+from workflows import messages, names
 from workflows.after_case import AfterCase, LatePayment
 from workflows.appeal import Appeal, Dismissal
 from workflows.calendar import CalendarChanged
@@ -51,20 +53,43 @@ WORKFLOWS = [
     DetectionRound,
 ]
 
-# Activities at once, each in a thread with at most one connection to the registry.
-AT_ONCE = 20
+
+class Queue(StrEnum):
+    """What a worker serves: the cases, and what they hand over to be delivered outside the house."""
+
+    CASES = "cases"
+    DELIVERIES = "deliveries"
+
+
+AT_ONCE = {Queue.CASES: 20, Queue.DELIVERIES: 10}
+"""Activities at once, each in a thread with at most one connection to the registry."""
+
+# Letters that leave on the spot, in the cases' threads. The rest of these goes on when a mail server hangs.
+_ON_THE_SPOT = 5
+
+_GRACE = timedelta(seconds=10)
 
 
 @asynccontextmanager
 async def serving(
-    client: Client, task_queue: str, database_url: str, channel: Channel, addresses: Addresses
-) -> AsyncIterator[Worker]:
-    """Serve the cases of one task queue until the context ends; what runs is given 10 seconds to finish.
+    client: Client,
+    task_queue: str,
+    database_url: str,
+    channel: Channel,
+    addresses: Addresses,
+    *,
+    only: Queue | None = None,
+    letters_per_second: float | None = None,
+) -> AsyncIterator[list[Worker]]:
+    """Serve cases and deliveries, or `only` one, until the context ends; what runs has 10 seconds to finish.
+
+    With `letters_per_second`, all workers together deliver no more; every letter then goes through the queue.
 
     Brings the registry's schema up to date first. Raises `sqlalchemy.exc.OperationalError` where there is
     no registry, `RuntimeError` from Temporal where there is no namespace.
     """
-    engine = connect(database_url, pool_size=AT_ONCE)
+    queues = [only] if only else list(Queue)
+    engine = connect(database_url, pool_size=sum(AT_ONCE[queue] for queue in queues))
     migrate(engine)
     on_record = sessions(engine)
     # Here, once, and not by the first workflow that asks.
@@ -72,14 +97,16 @@ async def serving(
     messages.build()
     cases, fines = Cases(on_record), Fines(on_record)
     accounts, numbers = Accounts(on_record), Numbers(on_record)
-    notices, filings = Notices(on_record, channel, addresses.sender), Filings(on_record)
+    on_the_spot = 0 if letters_per_second else _ON_THE_SPOT
+    notices, filings = Notices(on_record, channel, addresses.sender, on_the_spot), Filings(on_record)
     limits = Limits(on_record)
     calendars = Calendars(on_record)
     appeals, undoing = Appeals(on_record), Undoing(on_record)
     waits = Waits(on_record, channel, addresses)
     detections = Detections(on_record)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="activity") as threads:
-        async with Worker(
+
+    def of_cases(threads: ThreadPoolExecutor) -> Worker:
+        return Worker(
             client,
             task_queue=task_queue,
             workflows=WORKFLOWS,
@@ -130,13 +157,34 @@ async def serving(
             # share is passed through. The tests play every recorded history in it.
             workflow_runner=UnsandboxedWorkflowRunner(),
             activity_executor=threads,
-            max_concurrent_activities=AT_ONCE,
-            max_concurrent_local_activities=AT_ONCE,
+            max_concurrent_activities=AT_ONCE[Queue.CASES],
+            max_concurrent_local_activities=AT_ONCE[Queue.CASES],
             # All deadlines fall at midnight: the cache is sized to the burst (46 MiB for 1,000 cases).
             max_cached_workflows=1000,
             # After a crash, a case reacts again after this time instead of 10 seconds.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-            graceful_shutdown_timeout=timedelta(seconds=10),
-        ) as worker:
-            yield worker
+            graceful_shutdown_timeout=_GRACE,
+        )
+
+    def of_deliveries(threads: ThreadPoolExecutor) -> Worker:
+        return Worker(
+            client,
+            task_queue=names.deliveries(task_queue),
+            activities=[notices.serve_notice, waits.raise_waits],
+            activity_executor=threads,
+            max_concurrent_activities=AT_ONCE[Queue.DELIVERIES],
+            max_task_queue_activities_per_second=letters_per_second,
+            graceful_shutdown_timeout=_GRACE,
+        )
+
+    made = {Queue.CASES: of_cases, Queue.DELIVERIES: of_deliveries}
+    async with AsyncExitStack() as running:
+        workers = []
+        for queue in queues:
+            threads = running.enter_context(ThreadPoolExecutor(AT_ONCE[queue], thread_name_prefix=queue))
+            workers.append(await running.enter_async_context(made[queue](threads)))
+        try:
+            yield workers
+        finally:
+            await asyncio.gather(*(worker.shutdown() for worker in workers))
     engine.dispose()

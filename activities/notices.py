@@ -1,14 +1,17 @@
 """Notices: written, recorded, served (rulebook 4.6). The deadlines that hang on them are in limits.py."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
+from threading import BoundedSemaphore
 from typing import Any
 
 from sqlalchemy import case as sql_case
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, defer, joinedload
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.channels import Channel, Letter, Undeliverable, mail
 from activities.fines import balance
@@ -88,13 +91,27 @@ class NoticeServed(audit.Done):
     deadline: Deadline | None = None
 
 
+class Later(ApplicationError):
+    """The letter can't leave on the spot: it is to be handed to the deliveries."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too many letters leave on the spot",
+            type="Later",
+            non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
+        )
+
+
 class Notices:
     """The activities on notices."""
 
-    def __init__(self, sessions: Sessions, channel: Channel, sender: str) -> None:
+    def __init__(self, sessions: Sessions, channel: Channel, sender: str, at_once: int) -> None:
+        """`at_once` letters at most leave on the spot at one time: the rest waits among the deliveries."""
         self._sessions = sessions
         self._channel = channel
         self._sender = sender
+        self._places = BoundedSemaphore(at_once)
         self._letters = Letters()
 
     @activity.defn
@@ -134,14 +151,14 @@ class Notices:
             if answer is not None:
                 return NoticeServed.model_validate(answer)
             # Nothing is locked meanwhile but the notice's own service: a mail server may take its time.
-            receipt = self._channel.deliver(
-                Letter(
-                    name=notice_no,
-                    to=notice.recipient,
-                    phone="" if order.kind.to_customer else phone,
-                    content=notice.content,
-                )
+            letter = Letter(
+                name=notice_no,
+                to=notice.recipient,
+                phone="" if order.kind.to_customer else phone,
+                content=notice.content,
             )
+            with self._a_place():
+                receipt = self._channel.deliver(letter)
             if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
                 return done  # an officer was quicker
             counts = sql_case((Notice.working_days.is_not(None), at))
@@ -161,6 +178,23 @@ class Notices:
                 deadline=limit,
             )
             return audit.record(session, order.case_no, order.step, served)
+
+    @contextmanager
+    def _a_place(self) -> Iterator[None]:
+        """Let no more letters out on the spot than there are places; one among the deliveries needs none.
+
+        An attempt holds its place for as long as its mail server does, also when the case has long handed the
+        letter over: so one that hangs takes no more of the cases' threads than that.
+        """
+        if not activity.info().is_local:
+            yield
+        elif not self._places.acquire(blocking=False):
+            raise Later
+        else:
+            try:
+                yield
+            finally:
+                self._places.release()
 
     @staticmethod
     def _alone(session: Session, order: ServeNotice) -> None:

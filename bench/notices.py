@@ -46,7 +46,7 @@ def _cases(on_record: Sessions, wanted: int) -> list[str]:
 
 
 def _serve(on_record: Sessions, folder: Path, case_nos: list[str], wanted: int) -> float:
-    notices = Notices(on_record, Outbox(folder), "compliance@platform.example")
+    notices = Notices(on_record, Outbox(folder), "compliance@platform.example", 5)
     environment = ActivityEnvironment()
     begun = time.perf_counter()
     for serial in range(wanted):

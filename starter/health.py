@@ -1,6 +1,6 @@
 """`GET /healthz` and `/metrics` of a worker: whether it can work, and how the cases stand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +11,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -21,6 +24,8 @@ from registry.session import Sessions, as_of_one_moment
 from rulebook.vocabulary import Awaiting, Kind, Stage
 from starter.http import Asked, Health, Lately, exposed, site
 from starter.intake import Faults, Refusal, later
+from worker import Queue
+from workflows.names import deliveries
 
 AT_ONCE = 2
 """How many connections to the registry it takes: for its health, and for the figures."""
@@ -67,11 +72,18 @@ class _Metrics(Collector):
 
     def __init__(self) -> None:
         self.up = {"temporal": False, "registry": False}
+        self.lags = dict[Queue, float]()
         self.figures: Figures | None = None
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         for server, answers in self.up.items():
             yield GaugeMetricFamily(f"enforce_{server}_up", f"Whether the {server} answers", answers)
+        lags = GaugeMetricFamily(
+            "enforce_queue_lag_seconds", "How long the oldest has waited for a worker", labels=["queue"]
+        )
+        for queue, lag in self.lags.items():
+            lags.add_metric([queue], lag)
+        yield lags
         if self.figures:
             yield from _of(self.figures)
 
@@ -135,20 +147,22 @@ def _deadlines(told: Figures) -> dict[tuple[str, str], int]:
 class _Worker:
     """A worker, and the servers that it works with, as they answer now."""
 
-    def __init__(self, client: Client, worker: Worker, on_record: Sessions) -> None:
-        self._client, self._worker = client, worker
+    def __init__(
+        self, client: Client, workers: Sequence[Worker], task_queue: str, on_record: Sessions
+    ) -> None:
+        self._client, self._workers, self._task_queue = client, workers, task_queue
         # Two, so that whether it answers is not held up by the counting.
         self._asked, self._counting = (
             Asked(on_record, 1, _ANSWERS_WITHIN),
             Asked(on_record, 1, _COUNTS_WITHIN),
         )
-        self.temporal = Lately(self._temporal, 2)
+        self.temporal, self.lags = Lately(self._temporal, 2), Lately(self._lags, 2)
         self.registry = Lately(lambda: self._asked(lambda session: session.scalar(text("select 1"))), 2)
         self.figures = Lately(lambda: self._counting(self._figures), _FIGURES_FOR)
 
     async def works(self) -> None:
         """Raises `Refusal` where it can't."""
-        if not self._worker.is_running:
+        if not all(worker.is_running for worker in self._workers):
             raise Refusal(503, "the worker has stopped")
         await self.temporal()
         await self.registry()
@@ -164,15 +178,40 @@ class _Worker:
         except (RPCError, RuntimeError):
             raise later(503, "the Temporal server does not answer", 5) from None
 
+    async def _lags(self) -> dict[Queue, float]:
+        """How long what is handed to a worker has waited, in seconds, whoever should serve that queue."""
+        asked = {
+            Queue.CASES: (self._task_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+            Queue.DELIVERIES: (deliveries(self._task_queue), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+        }
+        lags = {}
+        for queue, (name, kind) in asked.items():
+            described = await self._client.workflow_service.describe_task_queue(
+                DescribeTaskQueueRequest(
+                    namespace=self._client.namespace,
+                    task_queue=TaskQueue(name=name),
+                    task_queue_type=kind,
+                    report_stats=True,
+                ),
+                timeout=timedelta(seconds=_ANSWERS_WITHIN),
+            )
+            lags[queue] = described.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+        return lags
+
     @staticmethod
     def _figures(session: Session) -> Figures:
         as_of_one_moment(session)
         return figures(session, datetime.now(UTC))
 
 
-def app(client: Client, worker: Worker, on_record: Sessions, letters: Counted) -> FastAPI:
-    """The application that tells of a worker, to those inside only: it asks for no name."""
-    of, metrics = _Worker(client, worker, on_record), _Metrics()
+def app(
+    client: Client, workers: Sequence[Worker], task_queue: str, on_record: Sessions, letters: Counted
+) -> FastAPI:
+    """The application that tells of a worker, to those inside only: it asks for no name.
+
+    `task_queue` is that of the cases, whichever queues the worker serves.
+    """
+    of, metrics = _Worker(client, workers, task_queue, on_record), _Metrics()
     letters.metrics.register(metrics)
     api = site("A worker", of.close)
 
@@ -185,15 +224,16 @@ def app(client: Client, worker: Worker, on_record: Sessions, letters: Counted) -
     @api.get("/metrics", response_class=PlainTextResponse)
     async def figured() -> Response:
         """How the cases stand, and the letters that this worker has handed over, for Prometheus."""
-        up, told = {"temporal": False, "registry": False}, None
-        with suppress(Refusal):
+        up, lags, told = {"temporal": False, "registry": False}, {}, None
+        with suppress(Refusal, RPCError):
             await of.temporal()
             up["temporal"] = True
+            lags = await of.lags()
         with suppress(Refusal):
             await of.registry()
             up["registry"] = True
             told = await of.figures()
-        metrics.up, metrics.figures = up, told
+        metrics.up, metrics.lags, metrics.figures = up, lags, told
         return exposed(letters.metrics)
 
     return api

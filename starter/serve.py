@@ -15,7 +15,7 @@ from activities.smtp import Smtp, SmtpServer
 from activities.webhook import Gateway, Webhook
 from starter import connect, health, http
 from starter.settings import Refused, Settings, wrong
-from worker import serving
+from worker import Queue, serving
 
 
 def channel(settings: Settings) -> Channel:
@@ -45,10 +45,13 @@ def sdk_metrics(host: str, port: int) -> None:
 
 
 @asynccontextmanager
-async def cases(settings: Settings, at: tuple[str, int] | None = None) -> AsyncIterator[Client]:
-    """Serve the cases of the servers that the settings name, until the context ends. Raises `Refused`.
+async def cases(
+    settings: Settings, at: tuple[str, int] | None = None, only: Queue | None = None
+) -> AsyncIterator[Client]:
+    """Serve cases and deliveries, or `only` one of them, until the context ends. Raises `Refused`.
 
-    At a host and port, where given, it tells of its health and figures.
+    The servers are those that the settings name. At a host and port, where given, it tells of its health and
+    figures.
     """
     leaves_by = health.Counted(channel(settings), settings.channel)
     client = await connect.temporal(settings)
@@ -59,11 +62,15 @@ async def cases(settings: Settings, at: tuple[str, int] | None = None) -> AsyncI
     url = settings.registry_url()
     async with (
         AsyncExitStack() as told,
-        serving(client, settings.task_queue, url, leaves_by, addresses) as worker,
+        serving(
+            *(client, settings.task_queue, url, leaves_by, addresses),
+            only=only,
+            letters_per_second=settings.letters_per_second,
+        ) as workers,
     ):
         if at:
             on_record = connect.on_record(settings, health.AT_ONCE)
-            api = health.app(client, worker, on_record, leaves_by)
+            api = health.app(client, workers, settings.task_queue, on_record, leaves_by)
             await told.enter_async_context(http.listening(api, *at))
         yield client
 

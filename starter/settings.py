@@ -72,6 +72,7 @@ class Settings(BaseModel):
     officers: Annotated[str, AfterValidator(_addresses)] = "compliance@platform.example"
     supervisor: Annotated[str, AfterValidator(_addresses)] = "supervisor@platform.example"
     task_queue: str = "cases"
+    letters_per_second: Annotated[float | None, Field(gt=0)] = None
     sources: Path | None = None
     channel: Literal["outbox", "smtp", "webhook"] = "outbox"
 

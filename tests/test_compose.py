@@ -27,6 +27,7 @@ from registry.session import connect, migrate
 from starter import sources
 from starter.cli import program
 from starter.settings import Settings
+from worker import Queue
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -40,7 +41,7 @@ def test_without_a_profile_comes_all_that_the_cases_need_and_no_more() -> None:
     always = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert always == {
         *("postgres", "temporal-schema", "temporal", "temporal-namespace", "temporal-ui"),
-        *("worker", "monitor", "mail"),
+        *("worker", "deliveries", "monitor", "mail"),
     }
 
 
@@ -96,8 +97,16 @@ def test_each_image_is_of_one_version() -> None:
     assert [image for image in images if not re.search(r":v?\d+\.\d+[\w.-]*$", image)] == []
 
 
-def test_there_can_be_several_workers() -> None:
-    assert {"container_name", "ports", "hostname"} & set(SERVICES["worker"]) == set()
+@pytest.mark.parametrize("name", ["worker", "deliveries"])
+def test_there_can_be_several_workers(name: str) -> None:
+    assert {"container_name", "ports", "hostname"} & set(SERVICES[name]) == set()
+
+
+def test_each_queue_is_served_and_watched() -> None:
+    serves = [service["command"] for service in OURS.values() if service["command"][0] == "worker"]
+    assert sorted(words[words.index("--only") + 1] for words in serves) == sorted(Queue)
+    watched = (ROOT / "deploy/prometheus.yml").read_text("utf-8")
+    assert {"names: [worker]", "names: [deliveries]"} <= set(re.findall(r"names: \[\w+\]", watched))
 
 
 def test_who_waits_for_another_can_be_told_that_it_is_ready() -> None:

@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.step import Refused
     from activities.waits import Waits
     from rulebook.vocabulary import SHANGHAI, Awaiting, written
-    from workflows import attributes
+    from workflows import attributes, names
     from workflows.calendar import CALENDAR_CHANGED, CalendarChanged, Walk
     from workflows.messages import Answer, Renewed
     from workflows.story import brief, listed, plain
@@ -54,7 +54,11 @@ class DailyRound:
             await self._walk()
         if workflow.patched("waits-are-raised"):
             await workflow.execute_activity_method(
-                Waits.raise_waits, now, summary="Bring up what waits too long for officers", **_PATIENTLY
+                Waits.raise_waits,
+                now,
+                task_queue=names.deliveries(workflow.info().task_queue),
+                summary="Bring up what waits too long for officers",
+                **_PATIENTLY,
             )
 
     async def _walk(self) -> None:

@@ -18,3 +18,8 @@ AFTER_CASE = "AfterCase"
 DAILY_ROUND = "DailyRound"
 RENEWAL_DUE = "RenewalDue"
 DETECTION_ROUND = "DetectionRound"
+
+
+def deliveries(task_queue: str) -> str:
+    """The task queue, beside that of the cases, of what leaves the house and may have to wait for others."""
+    return f"{task_queue}-deliveries"

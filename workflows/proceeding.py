@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from rulebook.money import Balance
     from rulebook.policy import Policy, in_force
     from rulebook.vocabulary import Awaiting, Kind, NoticeKind, Stage
-    from workflows import attributes
+    from workflows import attributes, names
     from workflows.messages import (
         AccountClosed,
         Answer,
@@ -46,6 +46,8 @@ _ON_THE_SPOT: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=5),
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=2),
 }
+# A letter has one attempt there, so that a mail server which hangs holds one thread for it and not two.
+_AT_ONCE_OR_LATER = _ON_THE_SPOT | {"retry_policy": RetryPolicy(maximum_attempts=1)}
 _PATIENTLY: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
@@ -121,9 +123,7 @@ class Proceeding:
         """Have a notice served, by an officer if it can't be delivered (4.6)."""
         self._undelivered, self._by_hand = order, None
         try:
-            served: NoticeServed = await self.ask(
-                Notices.serve_notice, order, summary, awaiting=Awaiting.DELIVERY
-            )
+            served: NoticeServed = await self.ask(Notices.serve_notice, order, summary, letter=True)
         finally:
             self._undelivered = None
         return served
@@ -186,32 +186,35 @@ class Proceeding:
         could turn, a penalty above all, is `decided`: the decision is in the history before anything happens.
         """
         if decided:
-            done: D = await self._ask_patiently(step, order, brief(summary), None)
+            done: D = await self._ask_patiently(step, order, brief(summary))
         else:
             done = await self.ask(step, order, summary)
         self._lines.append(done.line)
         return done
 
     async def ask(
-        self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None = None
+        self, step: Callable[[Any, Any], Any], order: Any, summary: str, *, letter: bool = False
     ) -> Any:
         """Do a step, and leave its line to the caller. Raises `Refused`."""
         summary = brief(summary)
+        how = _AT_ONCE_OR_LATER if letter else _ON_THE_SPOT
         try:
-            return await workflow.execute_local_activity_method(step, order, summary=summary, **_ON_THE_SPOT)
+            return await workflow.execute_local_activity_method(step, order, summary=summary, **how)
         except (ActivityError, ApplicationError, TimedOut) as error:
             self._raise_if_refused(error)
-        return await self._ask_patiently(step, order, summary, awaiting)
+        return await self._ask_patiently(step, order, summary, letter=letter)
 
     async def _ask_patiently(
-        self, step: Callable[[Any, Any], Any], order: Any, summary: str, awaiting: Awaiting | None
+        self, step: Callable[[Any, Any], Any], order: Any, summary: str, *, letter: bool = False
     ) -> Any:
-        """With `awaiting`, an officer is asked to help, and may end the case instead of waiting."""
-        doing = workflow.start_activity_method(step, order, summary=summary, **_PATIENTLY)
-        if awaiting:
-            self._awaiting.add(awaiting)
+        """A letter waits in a queue of its own; an officer is asked to help, and may end the case instead."""
+        queue = workflow.info().task_queue
+        where = names.deliveries(queue) if letter else queue
+        doing = workflow.start_activity_method(step, order, task_queue=where, summary=summary, **_PATIENTLY)
+        if letter:
+            self._awaiting.add(Awaiting.DELIVERY)
         self._show()
-        if awaiting:
+        if letter:
             await workflow.wait_condition(
                 lambda: self._is_done(doing) or self.left() is not None or self._by_hand is not None
             )

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -75,31 +75,41 @@ def worker(
         str,
         typer.Option("--sdk-metrics", metavar="IP:PORT", help="serve the metrics of Temporal's SDK there"),
     ] = "",
+    only: Annotated[
+        Literal["cases", "deliveries"] | None,
+        typer.Option("--only", help="serve the cases, or the deliveries that they hand over"),
+    ] = None,
 ) -> None:
     """Serve cases with the servers named by the environment, or with those of a running `enforce up`.
 
-    As many as you like share the work. With --http, GET /healthz says whether it can work, and /metrics has
-    the figures of the registry for Prometheus; those of the SDK have an address of their own.
+    As many as you like share the work. A letter that can't leave at once is handed over to the deliveries, so
+    that no case waits for another one's; somebody has to serve both. With --http, GET /healthz says whether
+    it can work, and /metrics has the figures of the registry for Prometheus; those of the SDK have an address
+    of their own.
 
     \b
     Examples:
       $ TEMPORAL_ADDRESS=temporal.internal:7233 ENFORCE_DATABASE_URL=postgresql://... enforce worker
       $ enforce worker --http 127.0.0.1:8400 --sdk-metrics 127.0.0.1:8401
+      $ enforce worker --only deliveries
     """
     from starter import http as door
     from starter import serve
     from starter.settings import Settings
+    from worker import Queue
 
     _log()
     settings = Settings()
+    queue = Queue(only) if only else None
     at = door.address("--http", http) if http else None
     if sdk_metrics:
         serve.sdk_metrics(*door.address("--sdk-metrics", sdk_metrics))
 
     async def run() -> None:
-        async with serve.cases(settings, at) as client:
+        async with serve.cases(settings, at, queue) as client:
             where = f"{client.service_client.config.target_host}, namespace {client.namespace}"
-            typer.echo(f"serving task queue {settings.task_queue} of {where}; Ctrl-C stops")
+            which = f"{only} of " if only else ""
+            typer.echo(f"serving {which}task queue {settings.task_queue} of {where}; Ctrl-C stops")
             await serve.stopped()
             typer.echo("stopping: what runs is finished first")
 

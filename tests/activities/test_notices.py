@@ -68,7 +68,7 @@ class Post:
     folder: Path
 
     def notices(self, channel: Channel | None = None) -> Notices:
-        return Notices(self.on_record, channel or Outbox(self.folder), "compliance@platform.example")
+        return Notices(self.on_record, channel or Outbox(self.folder), "compliance@platform.example", 5)
 
     def serve(
         self,
