@@ -11,6 +11,7 @@ from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueTy
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.channels import Channel, Outbox
 from activities.smtp import Smtp
@@ -49,7 +50,10 @@ class Serve:
         self, only: Queue | None = None, channel: Channel | None = None, rate: float | None = None
     ) -> AsyncIterator[None]:
         leaves_by = channel or Outbox(self.world.outbox)
-        to = (self.world.client, self.world.task_queue, self._url, leaves_by, ADDRESSES)
+        # Of one client no two workers may serve the same queue.
+        server = self.world.client.service_client.config.target_host
+        own = await Client.connect(server, data_converter=pydantic_data_converter)
+        to = (own, self.world.task_queue, self._url, leaves_by, ADDRESSES)
         async with serving(*to, only=only, letters_per_second=rate):
             yield
 
@@ -108,6 +112,26 @@ async def test_a_letter_waits_in_sight_for_somebody_who_serves_the_deliveries(
     assert pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
     assert await _scheduled(case) == [("serve_notice", deliveries(world.task_queue))]
     assert [notice.receipt is not None for notice in world.rows(Notice)] == [True]
+
+
+async def test_a_letter_on_which_a_worker_hangs_that_is_stopped_is_delivered_by_another(
+    world: World, on_record: Sessions, serve: Serve
+) -> None:
+    [number] = an_agent(on_record)
+    with mail_server(answers=[HANG]) as server:
+        channel = Smtp(server.as_told(timeout=12))
+        async with AsyncExitStack() as first, AsyncExitStack() as second:
+            # With a rate each letter goes straight to the deliveries.
+            await first.enter_async_context(serve(channel=channel, rate=1000))
+            case = await world.open(a_report(number), on="2038-03-01")
+            while not server.received:  # noqa: ASYNC110 (nothing tells when it hangs)
+                await asyncio.sleep(0.05)
+            await second.enter_async_context(serve(channel=channel, rate=1000))
+            await first.aclose()
+            await case.once(lambda told: bool(told.notices))
+            assert await case.last_day() == "2038-03-04"
+    assert len(server.received) == 2
+    assert len({letter.content for letter in server.received}) == 1
 
 
 async def test_the_officers_daily_mail_is_a_delivery_too(

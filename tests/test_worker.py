@@ -1,15 +1,18 @@
-"""The worker, killed outright again and again while cases run: nothing is lost, nothing happens twice."""
+"""Workers killed outright, or stopped one after the other, while cases run: nothing is lost or done twice."""
 
 import asyncio
 import os
 import random
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
@@ -26,12 +29,16 @@ from rulebook.vocabulary import (
 )
 from starter.virtual_time import VirtualTime
 from tests.conftest import rounds
+from tests.mail_server import ACCEPTED, mail_server
 from tests.starter.screen import ENFORCE
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
+from worker import Queue
 from workflows import names
 from workflows.messages import CaseStart
 
 CASES, KILLS, FOR_EVER = rounds(60, 200), rounds(4, 6), 3600
+ROLLED, ROLLS = rounds(24, 200), rounds(1, 4)
+LATER = "451 4.3.0 try again later"
 FATES = (Stage.RECTIFIED, Stage.SETTLED, Stage.SHUT_DOWN, Stage.DISMISSED)
 NOTICES = {
     Stage.RECTIFIED: [NoticeKind.RECTIFICATION_ORDER, NoticeKind.CLOSING],
@@ -64,10 +71,14 @@ async def _play(world: World, number: str, fate: Stage) -> None:
     async def until(day: str) -> None:
         await world.time.until(case.id, shanghai(day))
 
+    async def served(notices: int) -> None:
+        while len((await _insist(case.story)).notices) < notices:  # noqa: ASYNC110 (nothing tells)
+            await asyncio.sleep(0.2)
+
     await world.client.start_workflow(clause, CaseStart(), id=case.id, task_queue=world.task_queue)
     await until("2038-03-01")
     await world.report(a_report(number))
-    await _insist(lambda: case.once(lambda told: told.stage is Stage.RECTIFICATION))
+    await served(1)
     if fate is Stage.RECTIFIED:
         await until("2038-03-02")
         await command("rectified")
@@ -80,26 +91,56 @@ async def _play(world: World, number: str, fate: Stage) -> None:
         elif fate is Stage.DISMISSED:
             await command("dismiss", officer="李敏", reason="wrong number")
         else:
+            await served(2)
             await until("2038-03-13")
     await case.handle.result()
+
+
+@asynccontextmanager
+async def _a_worker(env: dict[str, str], *options: str) -> AsyncIterator[Process]:
+    """A worker process that serves when the context begins, killed at its end if it hasn't ended before."""
+    worker = await asyncio.create_subprocess_exec(
+        ENFORCE, "worker", *options, env=os.environ | env, stdout=PIPE, stderr=DEVNULL
+    )
+    try:
+        assert worker.stdout
+        await worker.stdout.readline()
+        # A pipe that nobody reads fills up, and stops the worker that logs into it.
+        reading = asyncio.create_task(worker.stdout.read())
+        yield worker
+        reading.cancel()
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
 
 
 async def _live_and_die(env: dict[str, str], lives: Iterable[float]) -> None:
     """Run a worker process that is killed after so many seconds, another one after it, and so on."""
     for life in lives:
-        worker = await asyncio.create_subprocess_exec(
-            ENFORCE, "worker", env=os.environ | env, stdout=PIPE, stderr=DEVNULL
-        )
-        try:
-            assert worker.stdout
-            await worker.stdout.readline()
-            # A pipe that nobody reads fills up, and stops the worker that logs into it.
-            reading = asyncio.create_task(worker.stdout.read())
+        async with _a_worker(env):
             await asyncio.sleep(life)
-            reading.cancel()
-        finally:
-            worker.kill()
-            await worker.wait()
+
+
+def _env(world: World, database_url: str) -> dict[str, str]:
+    return {
+        "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
+        "ENFORCE_DATABASE_URL": database_url,
+        "ENFORCE_TASK_QUEUE": world.task_queue,
+        "ENFORCE_OUTBOX": str(world.outbox),
+    }
+
+
+async def _play_all(world: World, fates: dict[str, Stage]) -> None:
+    places = asyncio.Semaphore(60)
+
+    async def play(number: str, fate: Stage) -> None:
+        async with places:
+            await _play(world, number, fate)
+
+    async with asyncio.timeout(180), asyncio.TaskGroup() as playing:
+        for number, fate in fates.items():
+            playing.create_task(play(number, fate))
 
 
 async def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
@@ -107,34 +148,71 @@ async def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
 ) -> None:
     fates = {number: FATES[i % 4] for i in range(CASES) for number in an_agent(on_record)}
     world = World(client, VirtualTime(client), on_record, "killed", tmp_path / "outbox")
-    env = {
-        "TEMPORAL_ADDRESS": client.service_client.config.target_host,
-        "ENFORCE_DATABASE_URL": database_url,
-        "ENFORCE_TASK_QUEUE": world.task_queue,
-        "ENFORCE_OUTBOX": str(world.outbox),
-    }
-    places = asyncio.Semaphore(60)
-
-    async def play(number: str, fate: Stage) -> None:
-        async with places:
-            await _play(world, number, fate)
-
     kills = [random.uniform(0.2, 4) for _ in range(KILLS)]
-    worker = asyncio.create_task(_live_and_die(env, [*kills, FOR_EVER]))
+    worker = asyncio.create_task(_live_and_die(_env(world, database_url), [*kills, FOR_EVER]))
     try:
-        async with asyncio.timeout(180), asyncio.TaskGroup() as playing:
-            for number, fate in fates.items():
-                playing.create_task(play(number, fate))
+        await _play_all(world, fates)
         assert not worker.done()
     finally:
         worker.cancel()
+    notices = _each_thing_was_done_once(on_record, fates)
+    assert len(world.letters()) == len(notices)
+
+
+async def test_workers_exchanged_one_after_the_other_leave_nothing_undone_and_fail_no_task(
+    client: Client, on_record: Sessions, database_url: str, tmp_path: Path
+) -> None:
+    fates = {number: FATES[i % 4] for i in range(ROLLED) for number in an_agent(on_record)}
+    world = World(client, VirtualTime(client), on_record, "exchanged", tmp_path)
+    stopped: list[int | None] = []
+    async with AsyncExitStack() as running:
+        # Every third letter can't leave on the spot, so that the deliveries have work.
+        server = running.enter_context(mail_server(answers=[ACCEPTED, ACCEPTED, LATER] * ROLLED))
+        by_mail = {"CHANNEL": "smtp", "SMTP_HOST": "127.0.0.1", "SMTP_PORT": server.port, "SMTP_TLS": "none"}
+        env = _env(world, database_url) | {f"ENFORCE_{name}": str(said) for name, said in by_mail.items()}
+
+        async def start(queue: Queue) -> Process:
+            return await running.enter_async_context(_a_worker(env, "--only", queue))
+
+        workers = [(queue, await start(queue)) for queue in (*Queue, *Queue)]
+        playing = asyncio.create_task(_play_all(world, fates))
+        [queue, killed], *others = workers
+        await asyncio.sleep(1)
+        killed.kill()
+        workers = [*others, (queue, await start(queue))]
+        for _ in range(ROLLS):
+            for queue, worker in workers[:]:
+                await asyncio.sleep(random.uniform(0.2, 1))
+                worker.terminate()
+                workers.append((queue, await start(queue)))
+                stopped.append(await asyncio.wait_for(worker.wait(), 60))
+                workers.remove((queue, worker))
+        await playing
+    notices = _each_thing_was_done_once(on_record, fates)
+    left = {str(message_from_bytes(letter.content)["Message-ID"]) for letter in server.received}
+    assert len(left) == len(notices)
+    assert stopped == [0] * 4 * ROLLS
+    assert [failed async for failed in _failed_tasks(world, fates)] == []
+
+
+async def _failed_tasks(world: World, numbers: Iterable[str]) -> AsyncIterator[str]:
+    """The workflow tasks of these cases that failed, and why: not those that a dead worker left to others."""
+    for number in numbers:
+        case = CaseInTime(world, workflow_id(Kind.SECONDARY_SALE, number))
+        async for event in case.handle.fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                yield event.workflow_task_failed_event_attributes.failure.message
+
+
+def _each_thing_was_done_once(on_record: Sessions, fates: dict[str, Stage]) -> list[Notice]:
+    """Every case has its fate, and its record bears each effect and each step once; returns its notices."""
     with on_record() as session:
         cases = {case.number: case for case in session.scalars(select(Case))}
         fines = session.scalars(select(Fine)).all()
         payments = session.scalars(select(Payment)).all()
         accounts = session.scalars(select(Account)).all()
         numbers = session.scalars(select(Number)).all()
-        notices = session.scalars(select(Notice).order_by(Notice.notice_no)).all()
+        notices = list(session.scalars(select(Notice).order_by(Notice.notice_no)))
         steps = Counter((line.case_no, line.step) for line in session.scalars(select(AuditLine)))
     fined = Counter(fine.case_no for fine in fines)
     void = {fine.case_no for fine in fines if fine.status is FineStatus.VOID}
@@ -150,4 +228,4 @@ async def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
         assert paid[case_no] == (2 if fate is Stage.SETTLED else 0)
         assert shut[case_no] == taken[case_no] == (fate is Stage.SHUT_DOWN)
     assert set(steps.values()) == {1}
-    assert len(world.letters()) == len(notices)
+    return notices
