@@ -1,11 +1,9 @@
 """The worker, killed outright in each step of an undo: what a case did is undone, each effect once (5.2)."""
 
 import asyncio
-import os
 import re
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from registry.session import Sessions
 from rulebook.vocabulary import Awaiting, FineStatus, Kind, Stage
 from starter.virtual_time import VirtualTime
 from tests.conftest import rounds
-from tests.starter.screen import ENFORCE
+from tests.processes import a_worker, env_of
 from tests.workflows.any_order import pay_late
 from tests.workflows.fates import Played, Violation, play
 from tests.workflows.what_stands import Standing
@@ -49,24 +47,6 @@ begin
 end $$;
 create trigger hold_up before insert on audit_trail for each row execute function hold_up();
 """
-
-
-@asynccontextmanager
-async def _a_worker(env: dict[str, str]) -> AsyncIterator[None]:
-    """A worker process, until it is killed at the end of the context."""
-    worker = await asyncio.create_subprocess_exec(
-        ENFORCE, "worker", env=os.environ | env, stdout=PIPE, stderr=DEVNULL
-    )
-    try:
-        assert worker.stdout
-        await worker.stdout.readline()
-        # A pipe that nobody reads fills up, and stops the worker that logs into it.
-        reading = asyncio.create_task(worker.stdout.read())
-        yield
-        reading.cancel()
-    finally:
-        worker.kill()
-        await worker.wait()
 
 
 @contextmanager
@@ -109,18 +89,13 @@ async def test_an_undo_survives_a_worker_that_is_killed_in_any_of_its_steps(
     client: Client, on_record: Sessions, database_url: str, tmp_path: Path
 ) -> None:
     world = World(client, VirtualTime(client), on_record, "undo-killed", tmp_path / "outbox")
-    env = {
-        "TEMPORAL_ADDRESS": client.service_client.config.target_host,
-        "ENFORCE_DATABASE_URL": database_url,
-        "ENFORCE_TASK_QUEUE": world.task_queue,
-        "ENFORCE_OUTBOX": str(world.outbox),
-    }
+    env = env_of(world, database_url)
     with on_record.begin() as session:
         session.execute(text(HOLD_UP))
     agents = [an_agent(on_record, 2, ("中国电信", "中国移动")) for _ in KILLED_IN]
     before = [Standing.of(on_record, numbers) for numbers in agents]
     async with AsyncExitStack() as first_life:
-        await first_life.enter_async_context(_a_worker(env))
+        await first_life.enter_async_context(a_worker(env))
         with _held_up(on_record):
             appealed = [_appealed(world, *one) for one in zip(agents, KILLED_IN, strict=True)]
             played = await asyncio.gather(*appealed)
@@ -130,7 +105,7 @@ async def test_an_undo_survives_a_worker_that_is_killed_in_any_of_its_steps(
     cases = [case for case, _ in played]
     assert [len(_undone(world, case)) for case in cases] == list(KILLED_IN)
 
-    async with _a_worker(env):
+    async with a_worker(env):
         ended = await asyncio.gather(*(appeal.handle.result() for _, appeal in played))
         left = await asyncio.gather(*(world.restitution(case.case_no).story() for case in cases))
 

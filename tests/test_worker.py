@@ -1,12 +1,11 @@
 """Workers killed outright, or stopped one after the other, while cases run: nothing is lost or done twice."""
 
 import asyncio
-import os
 import random
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from rulebook.vocabulary import (
 from starter.virtual_time import VirtualTime
 from tests.conftest import rounds
 from tests.mail_server import ACCEPTED, mail_server
-from tests.starter.screen import ENFORCE
+from tests.processes import a_worker, env_of
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
 from worker import Queue
 from workflows import names
@@ -96,39 +95,11 @@ async def _play(world: World, number: str, fate: Stage) -> None:
     await case.handle.result()
 
 
-@asynccontextmanager
-async def _a_worker(env: dict[str, str], *options: str) -> AsyncIterator[Process]:
-    """A worker process that serves when the context begins, killed at its end if it hasn't ended before."""
-    worker = await asyncio.create_subprocess_exec(
-        ENFORCE, "worker", *options, env=os.environ | env, stdout=PIPE, stderr=DEVNULL
-    )
-    try:
-        assert worker.stdout
-        await worker.stdout.readline()
-        # A pipe that nobody reads fills up, and stops the worker that logs into it.
-        reading = asyncio.create_task(worker.stdout.read())
-        yield worker
-        reading.cancel()
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-        await worker.wait()
-
-
 async def _live_and_die(env: dict[str, str], lives: Iterable[float]) -> None:
     """Run a worker process that is killed after so many seconds, another one after it, and so on."""
     for life in lives:
-        async with _a_worker(env):
+        async with a_worker(env):
             await asyncio.sleep(life)
-
-
-def _env(world: World, database_url: str) -> dict[str, str]:
-    return {
-        "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
-        "ENFORCE_DATABASE_URL": database_url,
-        "ENFORCE_TASK_QUEUE": world.task_queue,
-        "ENFORCE_OUTBOX": str(world.outbox),
-    }
 
 
 async def _play_all(world: World, fates: dict[str, Stage]) -> None:
@@ -149,7 +120,7 @@ async def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
     fates = {number: FATES[i % 4] for i in range(CASES) for number in an_agent(on_record)}
     world = World(client, VirtualTime(client), on_record, "killed", tmp_path / "outbox")
     kills = [random.uniform(0.2, 4) for _ in range(KILLS)]
-    worker = asyncio.create_task(_live_and_die(_env(world, database_url), [*kills, FOR_EVER]))
+    worker = asyncio.create_task(_live_and_die(env_of(world, database_url), [*kills, FOR_EVER]))
     try:
         await _play_all(world, fates)
         assert not worker.done()
@@ -169,10 +140,10 @@ async def test_workers_exchanged_one_after_the_other_leave_nothing_undone_and_fa
         # Every third letter can't leave on the spot, so that the deliveries have work.
         server = running.enter_context(mail_server(answers=[ACCEPTED, ACCEPTED, LATER] * ROLLED))
         by_mail = {"CHANNEL": "smtp", "SMTP_HOST": "127.0.0.1", "SMTP_PORT": server.port, "SMTP_TLS": "none"}
-        env = _env(world, database_url) | {f"ENFORCE_{name}": str(said) for name, said in by_mail.items()}
+        env = env_of(world, database_url) | {f"ENFORCE_{name}": str(said) for name, said in by_mail.items()}
 
         async def start(queue: Queue) -> Process:
-            return await running.enter_async_context(_a_worker(env, "--only", queue))
+            return await running.enter_async_context(a_worker(env, "--only", queue))
 
         workers = [(queue, await start(queue)) for queue in (*Queue, *Queue)]
         playing = asyncio.create_task(_play_all(world, fates))
