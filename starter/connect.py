@@ -20,7 +20,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from starter.settings import Settings, Unreachable
+from starter.settings import Refused, Settings, Unreachable
 from workflows import attributes, names
 
 if TYPE_CHECKING:
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 async def temporal(settings: Settings) -> Client:
     """A client of the Temporal server that the environment, a profile or the embedded server names.
 
-    Raises `Unreachable`.
+    Raises `Unreachable`, and `Refused` where its configuration can't be used.
     """
-    config = ClientConfig.load_client_connect_config(config_file=settings.temporal_config())
+    try:
+        config = ClientConfig.load_client_connect_config(config_file=settings.temporal_config())
+    except (RuntimeError, OSError, ValueError) as error:
+        raise Refused(f"Temporal's configuration (TEMPORAL_*) can't be used: {error}") from error
     if "target_host" not in config:
         raise Unreachable(
             "no Temporal server is configured: start one with `enforce up`, or set TEMPORAL_ADDRESS or "
@@ -42,6 +45,8 @@ async def temporal(settings: Settings) -> Client:
         )
     try:
         return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except ValueError as error:
+        raise Refused(f"Temporal's configuration (TEMPORAL_*) can't be used: {error}") from error
     except (RuntimeError, RPCError) as error:
         raise Unreachable(
             f"no Temporal server answers at {config['target_host']}: start one with `enforce up`, "
