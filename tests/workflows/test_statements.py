@@ -10,6 +10,7 @@ from sqlalchemy import Engine, event
 
 from rulebook.vocabulary import Kind, workflow_id
 from tests.world import CaseInTime, World, a_report, an_agent
+from worker import Queue
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def _said_to_the_registry() -> Iterator[list[str]]:
     said: list[str] = []
 
     def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if threading.current_thread().name.startswith("activity"):
+        if threading.current_thread().name.startswith(Queue.CASES):
             said.append(statement)
 
     event.listen(Engine, "before_cursor_execute", hear)
