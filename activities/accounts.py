@@ -52,7 +52,7 @@ class Accounts:
     def suspend_account(self, order: SuspendAccount) -> AccountMoved:
         """Suspend the account at once (1.2); one that is shut stays so."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
+            if done := audit.recorded(session, order.case_no, order.step, AccountMoved, order.opened):
                 return done
             case, account = _standing_case_and_account(session, order.case_no)
             already = account.closed_by or account.shut_down_by or account.suspended_by
@@ -69,7 +69,7 @@ class Accounts:
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
-            if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
+            if done := audit.recorded(session, order.case_no, order.step, AccountMoved, order.opened):
                 return done
             account = account_of(session, order.case_no)
             if case.kind is not Kind.FRAUD:
@@ -96,7 +96,7 @@ class Accounts:
     def shut_down_account(self, order: ShutDownAccount) -> AccountMoved:
         """Shut the account down (1.5, 2.5). Of two cases that come at once, one does it; both know (7.1)."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
+            if done := audit.recorded(session, order.case_no, order.step, AccountMoved, order.opened):
                 return done
             case, account = _standing_case_and_account(session, order.case_no)
             already = account.closed_by or account.shut_down_by
@@ -111,7 +111,7 @@ class Accounts:
         Raises `Refused` if the case was undone, or the account reopened since: then it is too late.
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, AccountMoved):
+            if done := audit.recorded(session, order.case_no, order.step, AccountMoved, order.opened):
                 return done
             case, account = _standing_case_and_account(session, order.case_no)
             void = select(Fine.id).where(Fine.case_no == case.case_no, Fine.status == FineStatus.VOID)
@@ -133,7 +133,7 @@ class Accounts:
     def confirm_closure(self, order: ConfirmClosure) -> audit.Done:
         """Put on record that the account was closed in another case (7.2). Raises `Refused` if it wasn't."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             account = account_of(session, order.case_no)
             other = session.get(Case, order.in_case)

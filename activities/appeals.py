@@ -55,7 +55,7 @@ class Appeals:
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
-            if done := audit.recorded(session, order.case_no, order.step, AppealFiled):
+            if done := audit.recorded(session, order.case_no, order.step, AppealFiled, order.opened):
                 return done
             if case.outcome and case.outcome.undone:
                 raise Refused(f"case {case.case_no} was {case.outcome}: there is nothing to appeal against")
@@ -94,7 +94,7 @@ class Appeals:
         """Decide the appeal. Raises `Refused` if none is pending, or the officer had a part in the case."""
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             appeal = _pending(session, case.case_no)
             if appeal is None:

@@ -275,7 +275,7 @@ class Cases:
     def join_report(self, order: JoinReport) -> audit.Done:
         """Add a further report to an open case as evidence; one that was handled elsewhere is left there."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             row = put_on_record(session, order.report)
             if row.case_no not in (None, order.case_no):
@@ -290,7 +290,7 @@ class Cases:
     def add_line(self, order: AddLine) -> audit.Done:
         """Put a fact of the story on record."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             if order.ends:
                 waits.end(session, order.case_no, order.ends, order.at)
@@ -306,7 +306,7 @@ class Cases:
         It isn't dismissed any more if it has closed the account for good meanwhile (1.6).
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, CaseClosed):
+            if done := audit.recorded(session, order.case_no, order.step, CaseClosed, order.opened):
                 return done
             case = session.get_one(Case, order.case_no)
             outcome, text = order.outcome, order.text

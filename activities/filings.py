@@ -71,7 +71,7 @@ class Filings:
         Each is a document and an attachment for machines, with the evidence and its hashes.
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, FilingsPrepared):
+            if done := audit.recorded(session, order.case_no, order.step, FilingsPrepared, order.opened):
                 return done
             case = standing_case(session, order.case_no)
             # Also those that an earlier shutdown or take-back has taken: they are what the operators know.
@@ -103,7 +103,7 @@ class Filings:
     def move_filing(self, order: MoveFiling) -> FilingMoved:
         """Move a filing on. Raises `Refused` where its status doesn't allow it."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, FilingMoved):
+            if done := audit.recorded(session, order.case_no, order.step, FilingMoved, order.opened):
                 return done
             filing = session.get(Filing, order.filing_no, with_for_update=True)
             if filing is None or filing.case_no != order.case_no:
@@ -128,7 +128,7 @@ class Filings:
         The announcement's is its correction. What never went out is simply withdrawn; what was waived stays.
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, FilingsWithdrawn):
+            if done := audit.recorded(session, order.case_no, order.step, FilingsWithdrawn, order.opened):
                 return done
             case = session.get_one(Case, order.case_no)
             filings = session.scalars(

@@ -118,7 +118,7 @@ class Fines:
         An offence is a case of this kind in which a fine was set and stands (5.5).
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, FineImposed):
+            if done := audit.recorded(session, order.case_no, order.step, FineImposed, order.opened):
                 return done
             case = session.get_one(Case, order.case_no)
             _lock_agent(session, case)
@@ -155,7 +155,7 @@ class Fines:
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
-            done = audit.recorded(session, order.case_no, order.step, PaymentRecorded)
+            done = audit.recorded(session, order.case_no, order.step, PaymentRecorded, order.opened)
             if done and done.amount == order.amount:
                 return done
             if known := session.get(Payment, order.reference):
@@ -194,7 +194,7 @@ class Fines:
         Raises `Refused` if the case holds the account closed for good.
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, FineVoided):
+            if done := audit.recorded(session, order.case_no, order.step, FineVoided, order.opened):
                 return done
             case = session.get_one(Case, order.case_no)
             closed = session.scalar(select(Account.closed_by).where(Account.closed_by == order.case_no))
@@ -222,7 +222,7 @@ class Fines:
         Raises `Refused` where it stands no more, or is not too high (any more).
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, FineReviewed):
+            if done := audit.recorded(session, order.case_no, order.step, FineReviewed, order.opened):
                 return done
             case = session.get_one(Case, order.case_no)
             _lock_agent(session, case)
@@ -255,7 +255,7 @@ class Fines:
     def refund_payments(self, order: RefundPayments) -> audit.Done:
         """Put on record that the payments marked for refund were given back. Raises `Refused` if none is."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             due = session.scalars(
                 select(Payment).where(

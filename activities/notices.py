@@ -129,7 +129,7 @@ class Notices:
         at = order.at if info.is_local else info.current_attempt_scheduled_time
         with self._sessions.begin() as session:
             self._alone(session, order)
-            if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
+            if done := audit.recorded(session, order.case_no, order.step, NoticeServed, order.opened):
                 return done
             notice_no = self._draft(session, order, at).notice_no
         try:
@@ -159,7 +159,7 @@ class Notices:
             )
             with self._a_place():
                 receipt = self._channel.deliver(letter)
-            if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
+            if done := audit.recorded(session, order.case_no, order.step, NoticeServed, order.opened):
                 return done  # an officer was quicker
             counts = sql_case((Notice.working_days.is_not(None), at))
             served_now = update(Notice).where(Notice.notice_no == notice_no)
@@ -205,7 +205,7 @@ class Notices:
     def _undeliverable(self, order: ServeNotice, notice_no: str, why: str) -> None:
         step = f"{order.step}-undeliverable"
         with self._sessions.begin() as session:
-            if audit.recorded(session, order.case_no, step, audit.Done):
+            if audit.recorded(session, order.case_no, step, audit.Done, order.opened):
                 return
             waits.begin(session, order.case_no, Awaiting.DELIVERY, order.at)
             text = f"Notice {notice_no} can't be delivered: {why}. An officer has to serve it another way"
@@ -222,7 +222,7 @@ class Notices:
         """
         with self._sessions.begin() as session:
             the_case(session, order.case_no)
-            if done := audit.recorded(session, order.case_no, order.step, NoticeServed):
+            if done := audit.recorded(session, order.case_no, order.step, NoticeServed, order.opened):
                 raise Refused(f"notice {done.notice_no} was served already: {done.line.text}")
             notice = (
                 session.get_one(Notice, order.bounced, with_for_update=True)
@@ -264,7 +264,7 @@ class Notices:
         Raises `Refused` where the case has no such notice, or it was not handed over.
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             notice = session.get(Notice, order.notice_no, with_for_update=True)
             if notice is None or notice.case_no != order.case_no or notice.served_at is None:

@@ -90,7 +90,7 @@ class Numbers:
     def freeze_number(self, order: FreezeNumber) -> audit.Done:
         """Freeze the number at once (1.1); one that is frozen or in quarantine already stays as it is."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             case = standing_case(session, order.case_no)
             number = _number_of(session, order.case_no)
@@ -109,7 +109,7 @@ class Numbers:
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
-            if done := audit.recorded(session, order.case_no, order.step, audit.Done):
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
             number = _number_of(session, order.case_no)
             if number.frozen_by is None:
@@ -142,7 +142,7 @@ class Numbers:
     def reclaim_numbers(self, order: ReclaimNumbers) -> NumbersReclaimed:
         """Take all numbers of the agent back into quarantine (2.5, 5.3); those taken back before stay so."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, NumbersReclaimed):
+            if done := audit.recorded(session, order.case_no, order.step, NumbersReclaimed, order.opened):
                 return done
             case = standing_case(session, order.case_no)
             days = in_force(case.policy).quarantine.days
@@ -171,7 +171,7 @@ class Numbers:
     def take_back_number(self, order: TakeBackNumber) -> NumberTakenBack:
         """Take this one number back and serve its customer directly (3.3); a freeze on it goes on."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, NumberTakenBack):
+            if done := audit.recorded(session, order.case_no, order.step, NumberTakenBack, order.opened):
                 return done
             case = standing_case(session, order.case_no)
             number = _number_of(session, order.case_no)

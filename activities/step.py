@@ -13,7 +13,8 @@ SYSTEM = "enforce"
 class Step(BaseModel):
     """One step of one case: its business key is (case_no, step).
 
-    `at` is the case's time, which the workflow passes in; `by` is the officer, the source or the system.
+    `at` is the case's time, which the workflow passes in; `by` is the officer, the source or the system. A
+    workflow tells when its case was `opened`: the step is done to that case alone, whatever bears its number.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -22,6 +23,7 @@ class Step(BaseModel):
     step: str
     at: AwareDatetime
     by: str = SYSTEM
+    opened: AwareDatetime | None = None
 
 
 class Serious(BaseModel):

@@ -75,7 +75,7 @@ class Undoing:
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
-            if done := audit.recorded(session, order.case_no, order.step, CaseUndone):
+            if done := audit.recorded(session, order.case_no, order.step, CaseUndone, order.opened):
                 return done
             if case.outcome and case.outcome.undone:
                 raise Refused(f"case {case.case_no} was {case.outcome} already")
@@ -110,7 +110,7 @@ class Undoing:
         A number whose quarantine has ended is nobody's any more, and lost to the agent (5.3).
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, HoldLifted):
+            if done := audit.recorded(session, order.case_no, order.step, HoldLifted, order.opened):
                 return done
             case = session.get_one(Case, order.case_no)
             account = account_of(session, order.case_no)

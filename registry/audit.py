@@ -72,14 +72,31 @@ _locked = (
 )
 
 
-def lock(session: Session, case_no: str) -> Case:
-    """Keep the case to this transaction: always before what belongs to it, or two wait for each other."""
-    return _lock(session, case_no)[0].case
+class OtherCase(Exception):
+    """What is on record under a case number is not the case that is meant."""
 
 
-def _lock(session: Session, case_no: str, step: str = "") -> tuple[_Held, Any]:
+def lock(session: Session, case_no: str, opened: datetime | None = None) -> Case:
+    """Keep the case to this transaction: always before what belongs to it, or two wait for each other.
+
+    Raises `OtherCase` where it was not opened at the moment `opened`, or is not on record: a registry that
+    was restored has forgotten cases, and gives their numbers again.
+    """
+    return _lock(session, case_no, opened=opened)[0].case
+
+
+def _lock(
+    session: Session, case_no: str, step: str = "", opened: datetime | None = None
+) -> tuple[_Held, Any]:
     """The case, locked, and what the step answered if it was done before."""
-    case, at, last, answer = session.execute(_locked, {"of_case": case_no, "of_step": step}).one()
+    found = session.execute(_locked, {"of_case": case_no, "of_step": step}).one_or_none()
+    if found is None or (opened and opened != found[0].opened_at):
+        other = f"is another, opened on {found[0].opened_at.isoformat()}" if found else "is not on record"
+        raise OtherCase(
+            f"nothing was done: case {case_no} {other}. The registry is older than Temporal: "
+            "`enforce reconcile` says what to do"
+        )
+    case, at, last, answer = found
     if last is None and case.lines:
         # If it had to wait for the case, it did not see the lines that came meanwhile.
         lines = select(AuditLine).where(AuditLine.case_no == case_no)
@@ -94,13 +111,15 @@ def _within(session: Session) -> SessionTransaction | None:
     return session.get_nested_transaction() or session.get_transaction()
 
 
-def recorded(session: Session, case_no: str, step: str, result: type[T]) -> T | None:
+def recorded(
+    session: Session, case_no: str, step: str, result: type[T], opened: datetime | None = None
+) -> T | None:
     """What this step answered if it was done before, else None.
 
     Locks the case until the transaction ends, so that of two attempts at one step the second waits here
-    and then finds the first one's answer.
+    and then finds the first one's answer. Raises `OtherCase` as `lock` does.
     """
-    _, found = _lock(session, case_no, step)
+    _, found = _lock(session, case_no, step, opened)
     return None if found is None else result.model_validate(found)
 
 

@@ -202,6 +202,11 @@ async def act(client: Client, case: Case, command: str, message: Message) -> str
             why = cause.message if isinstance(cause, ApplicationError) else str(cause)
             raise Refused(f"{case.case_no or case.workflow_id}: {why}") from error
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            if why := await _fails_with(client, case):
+                raise Unreachable(
+                    f"{case.case_no or case.workflow_id}: not carried out yet, a step of the case fails and "
+                    f"is tried again: {why}"
+                ) from error
             raise Unreachable(
                 f"{case.workflow_id}: no worker answered within {_ANSWER_WITHIN} seconds. The command may "
                 "still be carried out when one is back: look at the case before you repeat it"
@@ -219,6 +224,15 @@ async def act(client: Client, case: Case, command: str, message: Message) -> str
             await asyncio.sleep(0.2)
         else:
             return answer.text
+
+
+async def _fails_with(client: Client, case: Case) -> str:
+    """What a step fails with that a case tries again and again; "" where none does."""
+    try:
+        pending = (await _handle(client, case).describe()).raw_description.pending_activities
+    except RPCError:
+        return ""
+    return next((step.last_failure.message for step in pending if step.last_failure.message), "")
 
 
 class Ended(Refused):

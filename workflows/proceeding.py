@@ -70,6 +70,7 @@ class Proceeding:
         self._offence: int | None = None
         self._awaiting: set[Awaiting] = set()
         self._unheard = 0
+        self._steps: set[str] = set()
         self._lines: list[Line] = []
         self._notices: list[NoticeShown] = []
         self._filings: dict[str, FilingShown] = {}
@@ -169,8 +170,10 @@ class Proceeding:
         return (await self.do(Cases.add_line, order, text)).line
 
     def step(self, step: str, by: str = SYSTEM) -> dict[str, Any]:
-        """What every step is told: the case, its own name, the time, and who does it."""
-        return {"case_no": self.opened.case_no, "step": step, "at": workflow.now(), "by": by}
+        """What every step is told: which case it is, its own name, the time, and who does it."""
+        self._steps.add(step)
+        case = {"case_no": self.opened.case_no, "opened": self.opened.line.at}
+        return {**case, "step": step, "at": workflow.now(), "by": by}
 
     @staticmethod
     def asked(step: str) -> str:
@@ -319,7 +322,7 @@ class Proceeding:
         bounced = "" if undelivered else self._bounced[0]
         how = self.step(undelivered.step if undelivered else f"again-{bounced}", message.officer)
         order = ServeByHand(
-            **(how | {"case_no": undelivered.case_no} if undelivered else how),
+            **(how | {"case_no": undelivered.case_no, "opened": undelivered.opened} if undelivered else how),
             method=message.method,
             on=message.on,
             proof=message.proof,

@@ -63,6 +63,24 @@ def test_a_case_that_was_opened_twice_is_one(on_record: Sessions, steps: Steps) 
     assert len(cases(on_record)) == 1
 
 
+def test_a_step_is_done_to_the_case_that_its_workflow_has_opened_and_to_no_other(
+    on_record: Sessions, steps: Steps
+) -> None:
+    [number] = an_agent(on_record)
+    case_no = steps.open(number).case_no
+    told = {"step": "fact", "at": OPENED, "text": "a fact"}
+    other = AddLine(case_no=case_no, opened=shanghai("2026-02-11"), **told)
+    with pytest.raises(audit.OtherCase, match=f"case {case_no} is another, opened on 2026-02-12"):
+        Cases(on_record).add_line(other)
+    with pytest.raises(audit.OtherCase, match="case SS-2026-99999 is not on record"):
+        Cases(on_record).add_line(AddLine(case_no="SS-2026-99999", opened=OPENED, **told))
+    with on_record() as session:
+        assert audit.trail(session, case_no, steps="fact") == []
+    Cases(on_record).add_line(AddLine(case_no=case_no, opened=OPENED, **told))
+    with on_record() as session:
+        assert [line.text for line in audit.trail(session, case_no, steps="fact")] == ["a fact"]
+
+
 @pytest.mark.parametrize(
     ("kind", "prefix"), [(Kind.FRAUD, "FR"), (Kind.SECONDARY_SALE, "SS"), (Kind.SERVICE_FAILURE, "SF")]
 )
