@@ -1,8 +1,11 @@
 """The deadlines that hang on notices (rulebook 4): computed anew, extended, stopped, and going on."""
 
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Literal
 
-from sqlalchemy import select
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
@@ -12,12 +15,12 @@ from activities.notices import notice_of
 from activities.step import Step
 from registry import audit
 from registry.calendar import calendar
-from registry.models import Fine, Notice
+from registry.models import Appeal, AuditLine, Case, Fine, Notice, Wait
 from registry.session import Sessions
 from registry.shown import Line
 from rulebook.deadlines import Deadline, later
 from rulebook.money import Balance
-from rulebook.vocabulary import FineStatus, Stage
+from rulebook.vocabulary import Awaiting, FineStatus, NoticeKind, Stage
 from rulebook.working_days import deadline, working_days
 
 
@@ -25,10 +28,36 @@ class ReckonDeadline(Step):
     """Compute the deadline of a notice anew; `step` is the notice's."""
 
 
+class Standing(BaseModel):
+    """What a step of the case has brought about that stands, and holds its penalty back or moves its limit.
+
+    A hold (`held`) or an appeal (`appeal`) that stops the clock, a `rectification` that nobody has verified
+    yet, or one that was `verified`, a limit that counts `anew` since the case was taken up again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    what: Literal["held", "appeal", "rectification", "verified", "anew"]
+    step: str
+    why: str
+
+
+class Taken(BaseModel):
+    """How often the clock had stopped or gone on before it stands as it does; of two notices, how many."""
+
+    model_config = ConfigDict(frozen=True)
+
+    clock_moves: int = 0
+    restatements: int = 0
+    decisions: int = 0
+
+
 class DeadlineReckoned(audit.Done):
     """The deadline as of now; when it is computed anew, also what the registry knows of money and end.
 
-    `reviewed` are the lines about a review of the case's fine (5.5).
+    `reviewed` are the lines about a review of the case's fine (5.5), `standing` is what stands while this
+    limit is the case's last one. `lines` is how many lines of the audit trail were looked at, `taken` how
+    many steps had been taken before of those that are numbered.
     """
 
     deadline: Deadline
@@ -36,6 +65,9 @@ class DeadlineReckoned(audit.Done):
     outcome: Stage | None = None
     offence: int | None = None
     reviewed: tuple[Line, ...] = ()
+    standing: tuple[Standing, ...] = ()
+    lines: int = 0
+    taken: Taken = Taken()
 
 
 class ExtendLimit(Step):
@@ -76,9 +108,9 @@ class Limits:
     def reckon_deadline(self, order: ReckonDeadline) -> DeadlineReckoned:
         """Compute a deadline anew from the calendar of now, before anybody is punished for it (4.3)."""
         with self._sessions.begin() as session:
-            case = audit.lock(session, order.case_no)
+            case = audit.lock(session, order.case_no, order.opened)
             notice = notice_of(session, order.case_no, order.step)
-            moved = self._move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
+            moved = _move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
             known = {
                 "balance": balance(session, order.case_no),
                 "outcome": case.outcome,
@@ -86,6 +118,9 @@ class Limits:
                     select(Fine.offence).where(Fine.case_no == order.case_no, Fine.status != FineStatus.VOID)
                 ),
                 "reviewed": tuple(line for line in audit.trail(session, order.case_no, steps="review-%")),
+                "standing": tuple(_standing(session, notice)),
+                "lines": session.scalar(select(Case.lines).where(Case.case_no == order.case_no)),
+                "taken": _taken(session, notice),
             }
             return moved.model_copy(update=known)
 
@@ -93,12 +128,12 @@ class Limits:
     def extend_limit(self, order: ExtendLimit) -> DeadlineReckoned:
         """Extend the limit of a notice by working days (4.4)."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, DeadlineReckoned):
+            if done := audit.recorded(session, order.case_no, order.step, DeadlineReckoned, order.opened):
                 return done
             notice = notice_of(session, order.case_no, order.notice_step)
             notice.working_days = (notice.working_days or 0) + order.working_days
             what = f"Limit extended by {order.working_days} working days ({order.reason})"
-            return self._move(session, notice, order, order.step, what, always=True)
+            return _move(session, notice, order, order.step, what, always=True)
 
     @activity.defn
     def stop_clock(self, order: StopClock) -> ClockStopped:
@@ -108,7 +143,7 @@ class Limits:
         before it can be punished.
         """
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, ClockStopped):
+            if done := audit.recorded(session, order.case_no, order.step, ClockStopped, order.opened):
                 return done
             notice = notice_of(session, order.case_no, order.notice_step)
             assert notice.counted_from and notice.last_day
@@ -123,28 +158,96 @@ class Limits:
     def restart_clock(self, order: RestartClock) -> DeadlineReckoned:
         """Let the clock go on: what was left of the limit counts from the day after today (4.4)."""
         with self._sessions.begin() as session:
-            if done := audit.recorded(session, order.case_no, order.step, DeadlineReckoned):
+            if done := audit.recorded(session, order.case_no, order.step, DeadlineReckoned, order.opened):
                 return done
             notice = notice_of(session, order.case_no, order.notice_step)
             notice.counted_from, notice.stopped_at = order.at, None
             what = f"The clock goes on ({order.why})"
-            return self._move(session, notice, order, order.step, what, always=True)
+            return _move(session, notice, order, order.step, what, always=True)
 
-    def _move(
-        self, session: Session, notice: Notice, order: Step, key: str, what: str, *, always: bool = False
-    ) -> DeadlineReckoned:
-        """Bring a notice's deadline to what the calendar says now, never earlier than it was promised."""
-        if notice.counted_from is None or notice.last_day is None or notice.working_days is None:
-            raise ValueError(f"notice {notice.notice_no} sets no limit that runs")
-        promised = Deadline(last_day=notice.last_day, provisional=notice.provisional)
-        now = later(promised, deadline(notice.counted_from, notice.working_days, calendar(session)))
-        notice.last_day, notice.provisional = now.last_day, now.provisional
-        line = audit.line(order.at, order.by, f"{what}: limit ends {now}")
-        reckoned = DeadlineReckoned(line=line, deadline=now)
-        if not always:
-            if now == promised:
-                return reckoned
-            key = f"{key}-{now.last_day}{'-provisional' if now.provisional else ''}"
-        if done := audit.recorded(session, order.case_no, key, DeadlineReckoned):
-            return done
-        return audit.record(session, order.case_no, key, reckoned)
+
+def _move(
+    session: Session, notice: Notice, order: Step, key: str, what: str, *, always: bool = False
+) -> DeadlineReckoned:
+    """Bring a notice's deadline to what the calendar says now, never earlier than it was promised."""
+    if notice.counted_from is None or notice.last_day is None or notice.working_days is None:
+        raise ValueError(f"notice {notice.notice_no} sets no limit that runs")
+    promised = Deadline(last_day=notice.last_day, provisional=notice.provisional)
+    now = later(promised, deadline(notice.counted_from, notice.working_days, calendar(session)))
+    notice.last_day, notice.provisional = now.last_day, now.provisional
+    line = audit.line(order.at, order.by, f"{what}: limit ends {now}")
+    reckoned = DeadlineReckoned(line=line, deadline=now)
+    if not always:
+        if now == promised:
+            return reckoned
+        key = f"{key}-{now.last_day}{'-provisional' if now.provisional else ''}"
+    if done := audit.recorded(session, order.case_no, key, DeadlineReckoned, order.opened):
+        return done
+    return audit.record(session, order.case_no, key, reckoned)
+
+
+def _standing(session: Session, notice: Notice) -> Iterator[Standing]:
+    """What stands in the case of a limit, if that is its last one: those before it are over."""
+    case_no = notice.case_no
+    limits = select(Notice.step).where(Notice.case_no == case_no, Notice.last_day.is_not(None))
+    if session.scalar(limits.order_by(Notice.drafted_at.desc()).limit(1)) != notice.step:
+        return
+
+    def last(*steps: str) -> AuditLine | None:
+        lines = select(AuditLine).where(AuditLine.case_no == case_no)
+        lines = lines.where(or_(*map(AuditLine.step.like, steps)))
+        return session.scalar(lines.order_by(AuditLine.serial.desc()).limit(1))
+
+    held = last("hold-%", "resume-%")
+    if held and held.step.startswith("hold-"):
+        yield Standing(what="held", step=held.step, why=held.text.removeprefix("Case held: "))
+    appeal = select(Appeal.appeal_no).where(Appeal.case_no == case_no, Appeal.decided_at.is_(None))
+    if (appeal_no := session.scalar(appeal)) and (filed := last("appeal-%")):
+        yield Standing(what="appeal", step=filed.step, why=f"appeal {appeal_no} is pending")
+    unverified = select(Wait.id).where(
+        Wait.case_no == case_no, Wait.what == Awaiting.VERIFICATION, Wait.ended_at.is_(None)
+    )
+    if session.scalar(unverified) and (reported := last("rectification-%")):
+        yield Standing(what="rectification", step=reported.step, why=reported.text)
+    verified = last("verify-%", "customer-confirmed")
+    if verified and not verified.text.startswith("Verification failed"):
+        yield Standing(what="verified", step=verified.step, why=verified.text)
+    if anew := last(f"{TAKEN_UP}%"):
+        yield Standing(what="anew", step=anew.step, why=_WHY_ANEW)
+
+
+def _taken(session: Session, notice: Notice) -> Taken:
+    def count(steps: str) -> int:
+        lines = select(func.count(AuditLine.id)).where(AuditLine.case_no == notice.case_no)
+        return session.scalar(lines.where(AuditLine.step.regexp_match(f"^{steps}(-[0-9]+)?$"))) or 0
+
+    return Taken(
+        clock_moves=max(0, count("clock") - bool(notice.stopped_at)),  # that it stopped is found once more
+        restatements=count(f"notice-{NoticeKind.DEADLINE}"),
+        decisions=count(f"notice-{NoticeKind.APPEAL_DECISION}"),
+    )
+
+
+TAKEN_UP = "taken-up-"
+"""The step, before the id of the run before, in which a case was taken up again from the record."""
+
+_WHY_ANEW = "the case was taken up again from the record, and the limit counts anew"
+
+
+def take_up(session: Session, order: Step, text: str) -> None:
+    """Put on record that a case is taken up again from the record, and let its limit count anew, in full.
+
+    What the agent did meanwhile is not known. A clock that stands still goes on to, and no limit ends earlier
+    than it was promised. Done once for a step.
+    """
+    if audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
+        return
+    limits = select(Notice).where(Notice.case_no == order.case_no, Notice.last_day.is_not(None))
+    limit = session.scalar(limits.order_by(Notice.drafted_at.desc()).limit(1))
+    if limit and limit.counted_from and limit.stopped_at is None:
+        limit.counted_from = order.at
+        _move(session, limit, order, order.step, text, always=True)
+    else:
+        audit.record(
+            session, order.case_no, order.step, audit.Done(line=audit.line(order.at, order.by, text))
+        )

@@ -7,12 +7,12 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.limits import ExtendLimit, Limits, ReckonDeadline, RestartClock, StopClock
+    from activities.limits import ExtendLimit, Limits, ReckonDeadline, RestartClock, Standing, StopClock
     from activities.notices import NoticeServed
     from activities.step import Refused
     from rulebook.deadlines import Deadline, later
     from rulebook.money import Balance
-    from rulebook.vocabulary import NoticeKind, Stage
+    from rulebook.vocabulary import Awaiting, NoticeKind, Stage
     from workflows.messages import Answer, Extend, HoldCase, LookAgain, ResumeCase
     from workflows.undo import Undoable
 
@@ -183,14 +183,37 @@ class Limited(Undoable):
             moved = before.last_day != self._limit.last_day
             if moved and workflow.patched("deadlines-are-restated"):
                 self._restated = "calendar", ""
+        self._clock_moves = max(self._clock_moves, reckoned.taken.clock_moves)
+        self._restatements = max(self._restatements, reckoned.taken.restatements)
+        self._decisions = max(self._decisions, reckoned.taken.decisions)
+        for one in reckoned.standing:
+            if one.step not in self._steps:
+                self._steps.add(one.step)
+                self.stands(one)
+
+    def stands(self, found: Standing) -> None:
+        """Take up what stands on record and isn't in the history: a restore has cut it off, or a crash."""
+        match found.what:
+            case "held" | "appeal":
+                self._stops[found.what] = found.why
+                if found.what == "appeal":
+                    self._awaiting.add(Awaiting.APPEAL)
+            case "anew":
+                self._restated = "extended", found.why
 
     # The notices that say so
 
     async def serve(
         self, kind: NoticeKind, within: int | None = None, nth: int = 1, **told: Any
     ) -> NoticeServed:
-        """Serve a notice; the limit that it sets is the one that runs."""
+        """Serve a notice; the limit that it sets is the one that runs.
+
+        One that was on record before is of a run whose history is lost: the record knows what stands.
+        """
+        asked = workflow.now()
         served = await super().serve(kind, within, nth, **told)
+        if served.deadline and served.line.at < asked and workflow.patched("taken-up-with-what-stands"):
+            self._look_again = True
         if served.deadline:
             self._limit, self._limit_notice = served.deadline, f"notice-{kind}"
             self._limit_no = served.notice_no

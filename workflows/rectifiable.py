@@ -3,6 +3,7 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.limits import Standing
     from activities.step import Refused
     from rulebook.vocabulary import Awaiting, Stage, one_line
     from workflows.case import Case
@@ -21,6 +22,17 @@ class Rectifiable(Case):
     async def rectified_in_time(self, what: str) -> bool:
         """Wait for the rectification and its verification; what an officer hasn't checked yet holds (4.5)."""
         return await self.in_time(what, met=lambda: self._verified, checking=self._unverified)
+
+    def stands(self, found: Standing) -> None:
+        """Take up a rectification, too, or its verification."""
+        super().stands(found)
+        if self._stage is not Stage.RECTIFICATION:
+            return
+        if found.what == "rectification":
+            self._rectifications = max(self._rectifications, int(found.step.rpartition("-")[2]))
+            self._awaiting.add(Awaiting.VERIFICATION)
+        if found.what == "verified":
+            self._verified = True
 
     def _unverified(self) -> bool:
         return Awaiting.VERIFICATION in self._awaiting
