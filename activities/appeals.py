@@ -50,8 +50,9 @@ class Appeals:
     def file_appeal(self, order: FileAppeal) -> AppealFiled:
         """Put an appeal on record (5.1).
 
-        Raises `Refused` where the case was undone, one is pending, evidence is not on record, or the time for
-        it is over: so many days of the policy after the case has ended.
+        One that is pending and says the same is this one, begun again. Raises `Refused` where the case was
+        undone, another is pending, evidence is not on record, or the time for it is over: so many days of the
+        policy after the case has ended.
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
@@ -59,12 +60,17 @@ class Appeals:
                 return done
             if case.outcome and case.outcome.undone:
                 raise Refused(f"case {case.case_no} was {case.outcome}: there is nothing to appeal against")
+            pending = _pending(session, case.case_no)
+            if pending and (pending.statement, pending.filed_by) == (order.statement, order.by):
+                filed_before = AuditLine.result["appeal_no"].astext == pending.appeal_no
+                answer = select(AuditLine.result).where(AuditLine.case_no == case.case_no, filed_before)
+                return AppealFiled.model_validate(session.scalar(answer))
             within = in_force(case.policy).appeal.within
             if case.closed_at:
                 last_day = case.closed_at.astimezone(SHANGHAI).date() + timedelta(days=within)
                 if order.at.astimezone(SHANGHAI).date() > last_day:
                     raise Refused(f"too late: an appeal against {case.case_no} was possible until {last_day}")
-            if pending := _pending(session, case.case_no):
+            if pending:
                 raise Refused(f"appeal {pending.appeal_no} is still to be decided")
             unknown = set(order.evidence) - set(
                 session.scalars(select(Evidence.sha256).where(Evidence.sha256.in_(order.evidence)))

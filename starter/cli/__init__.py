@@ -69,6 +69,7 @@ COMMANDS = {
     "agents": "agent renewals renewed",
     "policy": "policy",
     "calendar": "calendar",
+    "reconcile": "reconcile",
 }
 """What each module beside this one declares."""
 
