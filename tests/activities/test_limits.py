@@ -38,7 +38,7 @@ def serve(
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, current_attempt_scheduled_time=at.astimezone(UTC))
     order = ServeNotice(case_no=case_no, step=f"notice-{kind}", at=at, kind=kind, working_days=within)
-    notices = Notices(on_record, Outbox(folder), "compliance@platform.example")
+    notices = Notices(on_record, Outbox(folder), "compliance@platform.example", 5)
     served = environment.run(notices.serve_notice, order)
     assert served.deadline
     return served.deadline.last_day
