@@ -132,6 +132,21 @@ def test_a_line_that_was_not_committed_leaves_no_gap(on_record: Sessions, case: 
     assert (proof.lines, proof.faults) == (2, ())
 
 
+def test_a_line_that_was_taken_back_within_a_transaction_leaves_no_gap(
+    on_record: Sessions, case: Case
+) -> None:
+    with on_record.begin() as session:
+        said = audit.Done(line=audit.line(AT, "bank", "said"))
+        audit.record(session, case.case_no, "first", said)
+        with session.begin_nested() as savepoint:
+            audit.record(session, case.case_no, "lost", said)
+            savepoint.rollback()
+        audit.record(session, case.case_no, "second", said)
+    with on_record() as session:
+        proof = examine(session, case.case_no)
+    assert (proof.lines, proof.faults) == (2, ())
+
+
 def test_a_case_is_written_to_while_another_one_holds_its_number(on_record: Sessions, case: Case) -> None:
     with on_record.begin() as other:
         holds.bring_numbers(other, case.agent_id, [case.number])
