@@ -150,7 +150,7 @@ async def serving(
                 undoing.undo_case,
                 undoing.lift_hold,
                 calendars.moved_deadlines,
-                waits.raise_waits,
+                waits.raise_waits,  # of rounds that began before there were deliveries
                 detections.detect,
             ],
             # The sandbox takes a fifth of the worker's CPU and guards only the clauses' own files: what they
