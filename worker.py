@@ -154,7 +154,8 @@ async def serving(
                 detections.detect,
             ],
             # The sandbox takes a fifth of the worker's CPU and guards only the clauses' own files: what they
-            # share is passed through. The tests play every recorded history in it.
+            # share is passed through. The linter forbids the clock in all of workflows/ and rulebook/, and
+            # the tests play every recorded history in the sandbox too.
             workflow_runner=UnsandboxedWorkflowRunner(),
             activity_executor=threads,
             max_concurrent_activities=AT_ONCE[Queue.CASES],
