@@ -13,7 +13,6 @@ import asyncio
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,26 +22,21 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.filings import shown
-from activities.limits import TAKEN_UP, take_up
-from activities.step import Step
-from registry import audit
+from activities.limits import TAKEN_UP
 from registry.models import Appeal, AuditLine, Case, Filing, Payment, ReportRow, Wait
 from registry.session import Sessions, snapshot
 from registry.shown import Line, Raised
 from rulebook.money import ZERO
 from rulebook.report import Report
-from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, one_line, written
-from starter import history, reports
+from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, one_line
+from starter import history
 from starter.desk import APPEAL, RESTITUTION, SERIOUS, away, described
 from starter.history import Told
-from starter.settings import Refused
 from workflows import attributes, names
-from workflows.messages import AppealReceived, AppealStart, CaseStart, LookAgain, RestitutionStart
-from workflows.story import reported
+from workflows.messages import AppealReceived, AppealStart, RestitutionStart
 
 _BESIDE = (
     *(names.SERIOUS_CIRCUMSTANCES, names.APPEAL, names.DISMISSAL, names.RESTITUTION),
@@ -59,7 +53,7 @@ _GOES_ON = {
 """In which workflow, by the beginning of its id, officers do what waits beside a case or after it."""
 
 _AS_SIGNALS = {"rectified": "rectification_reported", "bounced": "notice_bounced"}
-_LOST = "lost-"
+LOST = "lost-"
 """The step, before the id of a run, in which it was put on record what the record has lost of it."""
 
 
@@ -176,10 +170,10 @@ class Comparison:
         self._paid = set(session.scalars(select(Payment.reference)))
         settled = session.scalars(
             select(AuditLine.step).where(
-                AuditLine.step.startswith(_LOST) | AuditLine.step.startswith(TAKEN_UP)
+                AuditLine.step.startswith(LOST) | AuditLine.step.startswith(TAKEN_UP)
             )
         )
-        self._settled = {step.removeprefix(_LOST).removeprefix(TAKEN_UP) for step in settled}
+        self._settled = {step.removeprefix(LOST).removeprefix(TAKEN_UP) for step in settled}
         self._recorded = self._lines({line.at for run in known for line in run.told.lines})
 
     def _lines(self, moments: Collection[datetime]) -> set[Line]:
@@ -522,142 +516,3 @@ async def _has_gone(client: Client, found: Disagreement) -> bool:
     if what in (What.STRANDED, What.BESIDE):
         return goes_on and not (found.empty and now and found.empty.run_id == now.run_id)
     return not goes_on
-
-
-class Mending:
-    """Mends, in the name of an officer, what two databases disagree in."""
-
-    def __init__(self, client: Client, on_record: Sessions, task_queue: str, officer: str) -> None:
-        self._client = client
-        self._on_record = on_record
-        self._task_queue = task_queue
-        self._officer = officer
-
-    async def mend(self, found: Disagreement) -> Finding:
-        """Mend one of them, as far as that is safe. Raises `Refused` with the reason where it can't be."""
-        finding = found.finding
-        match finding.what:
-            case What.NUMBERING:
-                await asyncio.to_thread(self._move_numbering, found.serial)
-            case What.ENDED | What.AHEAD:
-                await self._look(found)
-            case What.UNKNOWN | What.BEHIND | What.STRANDED if finding.outcome == "to-mend":
-                await self._begin_again(found)
-            case What.BESIDE if found.start:
-                await self._begin_beside(found.start)
-            case What.LOST:
-                await self._note(found)
-        mended = "mended" if finding.outcome == "to-mend" else finding.outcome
-        return finding.model_copy(update={"outcome": "left" if finding.commands else mended})
-
-    def _move_numbering(self, serial: int) -> None:
-        with self._on_record.begin() as session:
-            session.execute(
-                text("select setval('case_numbers', greatest(:s, last_value)) from case_numbers"),
-                {"s": serial},
-            )
-            said = f"Case numbers up to {serial} are left out: Temporal knew them"
-            self._record(session, None, f"numbering-{serial}", said)
-
-    def _record(self, session: Session, case_no: str | None, step: str, said: str) -> None:
-        known = select(AuditLine.id).where(
-            AuditLine.case_no.is_not_distinct_from(case_no), AuditLine.step == step
-        )
-        if session.scalar(known) is None:
-            line = audit.line(datetime.now(UTC), self._officer, said)
-            audit.record(session, case_no, step, audit.Done(line=line))
-
-    async def _look(self, found: Disagreement) -> None:
-        assert found.run
-        handle = self._client.get_workflow_handle(found.run.workflow_id, run_id=found.run.run_id)
-        try:
-            await handle.signal("calendar_changed", LookAgain())
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended meanwhile
-                raise
-
-    async def _begin_again(self, found: Disagreement) -> None:
-        """End the run that is wrong, and begin the case again; in an order in which a crash loses nothing."""
-        if not found.new:
-            raise Refused(f"{found.finding.workflow_id}: no report of it is left: report it anew")
-        await asyncio.to_thread(self._take_up, found)
-        if found.run and found.run.running:
-            await self._end(found.run, "the record was restored; the case begins again from it")
-        first, *more = found.new
-        if not found.empty:
-            try:
-                await self._client.start_workflow(
-                    names.CLAUSES[first.kind],
-                    CaseStart(),
-                    id=found.finding.workflow_id,
-                    task_queue=self._task_queue,
-                    static_summary=f"{first.kind.label} · {written(first.number)}",
-                    static_details=reported(first),
-                )
-            except WorkflowAlreadyStartedError as error:
-                raise Refused(
-                    f"{found.finding.workflow_id}: a report has begun it meanwhile; compare once more"
-                ) from error
-        handle = self._client.get_workflow_handle(found.finding.workflow_id)
-        for name, content in found.signals:  # before the report: the case opens on it, and they count
-            await handle.signal(name, content)
-        for report in (first, *more):
-            await reports.start(self._client, self._task_queue, report)
-        if not found.row:
-            await self._note(found)
-
-    def _take_up(self, found: Disagreement) -> None:
-        """Put on record that a case is begun again, and its reports."""
-        if found.new:
-            became = reports.record(self._on_record, found.new)
-            if refused := next((one for one in became if isinstance(one, Refused)), None):
-                raise refused
-        if found.row is None:
-            return
-        before = found.run.run_id if found.run else found.row.run_id
-        with self._on_record.begin() as session:
-            order = Step(
-                case_no=found.row.case_no,
-                step=f"{TAKEN_UP}{before}",
-                at=datetime.now(UTC),
-                by=self._officer,
-                opened=found.row.opened_at,
-            )
-            said = "Taken up again from the record"
-            if found.finding.lost:
-                said += f", which has lost: {' / '.join(found.finding.lost)}"
-            take_up(session, order, said)
-
-    async def _begin_beside(self, start: AppealStart | RestitutionStart) -> None:
-        appeals = isinstance(start, AppealStart)
-        with suppress(WorkflowAlreadyStartedError):
-            await self._client.start_workflow(
-                names.APPEAL if appeals else names.RESTITUTION,
-                start,
-                id=f"{APPEAL if appeals else RESTITUTION}{start.case_no}",
-                task_queue=self._task_queue,
-                static_summary=f"{'申诉 · appeal' if appeals else '返还 · restitution'} · {start.case_no}",
-            )
-
-    async def _end(self, run: Run, why: str) -> None:
-        handle = self._client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
-        try:
-            await handle.terminate(reason=f"{self._officer}: {why}")
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended meanwhile
-                raise
-
-    async def _note(self, found: Disagreement) -> None:
-        """Put on record what the record has lost, so that it is told once."""
-        assert found.run
-        if found.run.running and found.row is None:
-            await self._end(found.run, "the record was restored, and doesn't know it")
-        run, case_no = found.run, found.row.case_no if found.row else None
-        said = f"Lost from the record of {run.case_no}, {written(found.finding.number)}, {run.workflow_id}: "
-        said += " / ".join(found.finding.lost)
-
-        def note() -> None:
-            with self._on_record.begin() as session:
-                self._record(session, case_no, f"{_LOST}{run.run_id}", said)
-
-        await asyncio.to_thread(note)

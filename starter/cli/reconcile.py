@@ -73,7 +73,7 @@ def reconcile(
 async def _run(mend: bool, officer: str) -> "list[Finding]":
     from rich.progress import Progress
 
-    from starter import connect
+    from starter import connect, mending
     from starter import reconcile as desk
     from starter.cli import show
     from starter.settings import Settings
@@ -92,10 +92,10 @@ async def _run(mend: bool, officer: str) -> "list[Finding]":
         )
     if not mend:
         return [one.finding for one in found]
-    mending = desk.Mending(client, on_record, settings.task_queue, officer)
+    mend_one = mending.Mending(client, on_record, settings.task_queue, officer).mend
     first = [one for one in found if one.finding.what is desk.What.NUMBERING]
     rest = [one for one in found if one.finding.what is not desk.What.NUMBERING]
-    return [*await _mended(mending.mend, first), *await _mended(mending.mend, rest)]
+    return [*await _mended(mend_one, first), *await _mended(mend_one, rest)]
 
 
 async def _mended(
