@@ -32,6 +32,7 @@ from workflows.calendar import CalendarChanged
 from workflows.daily import DailyRound, RenewalDue
 from workflows.detection import DetectionRound
 from workflows.fraud import FraudCase
+from workflows.reinstatement import Reinstatement
 from workflows.restitution import Restitution
 from workflows.secondary_sale import SecondarySaleCase
 from workflows.serious import SeriousCircumstances
@@ -45,6 +46,7 @@ WORKFLOWS = [
     Appeal,
     Dismissal,
     Restitution,
+    Reinstatement,
     LatePayment,
     AfterCase,
     DailyRound,
@@ -149,6 +151,7 @@ async def serving(
                 appeals.decide_appeal,
                 undoing.undo_case,
                 undoing.lift_hold,
+                undoing.reinstate_case,
                 calendars.moved_deadlines,
                 waits.raise_waits,  # of rounds that began before there were deliveries
                 detections.detect,

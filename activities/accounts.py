@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.fines import balance
 from activities.step import Refused, Step, standing_case, the_case
 from registry import audit, holds, waits
-from registry.models import Account, Case, Fine, HoldRow
+from registry.models import Account, Case, Fine
 from registry.session import Sessions
 from rulebook.vocabulary import AccountStatus, Awaiting, FineStatus, Hold, Kind
 
@@ -175,10 +175,7 @@ def _hold(session: Session, order: Step, case: Case, account: Account, kind: Hol
 
 def reopened_since(session: Session, case: Case) -> bool:
     """Whether an officer has reopened the agent's account after the case had suspended it."""
-    lifted = select(HoldRow.id).where(
-        HoldRow.case_no == case.case_no, HoldRow.kind == Hold.SUSPENSION, HoldRow.lifted_at.is_not(None)
-    )
-    return session.scalar(lifted.limit(1)) is not None
+    return holds.was_lifted(session, case.case_no, Hold.SUSPENSION)
 
 
 def _moved(

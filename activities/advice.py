@@ -12,6 +12,10 @@ _COMMANDS = {
     Awaiting.FILING: ("enforce filing FILING submitted", "or acknowledged, refused, waived"),
     Awaiting.DELIVERY: ("enforce served {case} --by HOW --on DATE --proof FILE", ""),
     Awaiting.RENEWAL: ("enforce renewed {number} --until DATE", ""),
+    Awaiting.REINSTATEMENT: (
+        'enforce reinstate {case} --reason "..."',
+        "the fine was paid in time, and known too late; or --keep",
+    ),
     Awaiting.REFUND: ("enforce refunded {case} --reference REFERENCE", ""),
     Awaiting.SUBSTITUTE: ("enforce substitute {case} NUMBER --with NUMBER", 'or --reason "..."'),
     Awaiting.WITHDRAWAL: ("enforce filing FILING withdrawn", "once its recipient has the withdrawal"),

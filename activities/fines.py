@@ -1,19 +1,20 @@
 """Fines and the money that comes in for them (rulebook 2.3, 6 and 7.3)."""
 
+from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import Date, cast, func, select
 from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.step import Refused, Step, the_case
-from registry import audit, waits
-from registry.models import Account, Agent, Case, Fine, Payment
+from registry import audit, holds, waits
+from registry.models import Account, Agent, Case, Fine, Notice, Payment
 from registry.session import Sessions
 from registry.shown import Raised
 from rulebook.money import ZERO, Balance, yuan
 from rulebook.policy import in_force
-from rulebook.vocabulary import Awaiting, FineStatus
+from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, NoticeKind, Stage
 
 
 class ImposeFine(Step):
@@ -28,18 +29,27 @@ class FineImposed(audit.Done):
 
 
 class RecordPayment(Step):
-    """Money that came in for a case; `amount` in yuan."""
+    """Money that came in for a case; `amount` in yuan.
+
+    `on` is the day on which the bank had it, in Asia/Shanghai; none is the day on which it is recorded.
+    """
 
     reference: str
     amount: Decimal
+    on: date | None = None
 
 
 class PaymentRecorded(audit.Done):
-    """What the money stands at after a payment; `to_refund` tells that the case was undone."""
+    """What the money stands at after a payment.
+
+    `to_refund` tells that the case was undone, `in_time` that it has shut the account down though its fine
+    was paid in time.
+    """
 
     amount: Decimal
     balance: Balance
     to_refund: bool = False
+    in_time: bool = False
 
 
 class VoidFine(Step):
@@ -86,12 +96,39 @@ def balance(session: Session, case_no: str) -> Balance:
     return Balance(fine=fine or ZERO, paid=money or ZERO)
 
 
-def _settle(session: Session, case_no: str) -> Balance:
-    now = balance(session, case_no)
+def paid_in_time(session: Session, case: Case) -> bool:
+    """Whether a case keeps the account shut down though the bank had its fine within the limit (6.2)."""
+    if case.outcome and case.outcome.undone:
+        return False
+    if not holds.standing(session, case.agent_id, [Hold.SHUTDOWN], case.case_no):
+        return False
+    last_day = select(Notice.last_day).where(
+        Notice.case_no == case.case_no, Notice.kind == NoticeKind.PUNISHMENT
+    )
+    recorded_on = cast(func.timezone(SHANGHAI.key, Payment.received_at), Date)
+    in_time = select(func.sum(Payment.amount)).where(
+        *(Payment.case_no == case.case_no, Payment.refunded_at.is_(None)),
+        func.coalesce(Payment.had_on, recorded_on) <= last_day.scalar_subquery(),
+    )
+    return (session.scalar(in_time) or ZERO) >= balance(session, case.case_no).fine
+
+
+def bring_up_if_in_time(session: Session, case: Case, at: datetime) -> bool:
+    """Have a shutdown wait for an officer whose fine was paid in time, and known too late (4.5)."""
+    in_time = paid_in_time(session, case)
+    if in_time:
+        waits.begin(session, case.case_no, Awaiting.REINSTATEMENT, at)
+    return in_time
+
+
+def _settle(session: Session, case: Case) -> Balance:
+    now = balance(session, case.case_no)
     if now.settled:
-        due = select(Fine).where(Fine.case_no == case_no, Fine.status == FineStatus.DUE)
+        due = select(Fine).where(Fine.case_no == case.case_no, Fine.status == FineStatus.DUE)
         for fine in session.scalars(due):
             fine.status = FineStatus.SETTLED
+        if case.outcome is Stage.SHUT_DOWN and holds.was_lifted(session, case.case_no, Hold.SHUTDOWN):
+            case.outcome = Stage.SETTLED
     return now
 
 
@@ -139,7 +176,7 @@ class Fines:
             )
             session.add(fine)
             session.flush()
-            now = _settle(session, case.case_no)
+            now = _settle(session, case)
             text = f"Fined {yuan(fine.amount)}: offence {offence} of the agent under this rule"
             if now.paid:
                 text += f"; {yuan(now.paid)} had been paid, {_stands(now)}"
@@ -150,19 +187,23 @@ class Fines:
     def record_payment(self, order: RecordPayment) -> PaymentRecorded:
         """Count a payment towards the case, once for its bank reference (6.1).
 
-        Raises `Refused` if the reference was counted for another case or with another amount, or if there is
-        no such case.
+        Raises `Refused` if the reference was counted for another case, with another amount or of another day,
+        if that day is still to come, or if there is no such case.
         """
         with self._sessions.begin() as session:
             case = the_case(session, order.case_no)
             done = audit.recorded(session, order.case_no, order.step, PaymentRecorded, order.opened)
-            if done and done.amount == order.amount:
-                return done
             if known := session.get(Payment, order.reference):
+                had_on = known.had_on or _day(known.received_at)
+                if done and done.amount == order.amount and order.on in (None, had_on):
+                    return done
                 where = "" if known.case_no == order.case_no else f" for case {known.case_no}"
                 raise Refused(
-                    f"bank reference {order.reference} was counted already{where}, with {yuan(known.amount)}"
+                    f"bank reference {order.reference} was counted already{where}, "
+                    f"with {yuan(known.amount)} of {had_on}"
                 )
+            if order.on and order.on > _day(order.at):
+                raise Refused(f"the bank can't have had it on {order.on}: today is {_day(order.at)}")
             to_refund = bool(case.outcome and case.outcome.undone)
             session.add(
                 Payment(
@@ -170,6 +211,7 @@ class Fines:
                     case_no=order.case_no,
                     amount=order.amount,
                     received_at=order.at,
+                    had_on=order.on,
                     recorded_by=order.by,
                     refund_due_at=order.at if to_refund else None,
                 )
@@ -177,13 +219,18 @@ class Fines:
             session.flush()
             if to_refund:
                 waits.begin(session, order.case_no, Awaiting.REFUND, order.at)
-            now = _settle(session, order.case_no)
-            text = f"{yuan(order.amount)} paid, reference {order.reference}: {_stands(now)}"
+            now = _settle(session, case)
+            in_time = bring_up_if_in_time(session, case, order.at)
+            text = f"{yuan(order.amount)} paid, reference {order.reference}"
+            text += f", had by the bank on {order.on}" if order.on else ""
+            text += f": {_stands(now)}"
+            text += "; in time, though the account is shut down: an officer reinstates it" if in_time else ""
             paid = PaymentRecorded(
                 line=audit.line(order.at, order.by, text),
                 amount=order.amount,
                 balance=now,
                 to_refund=to_refund,
+                in_time=in_time,
             )
             return audit.record(session, order.case_no, order.step, paid)
 
@@ -242,7 +289,8 @@ class Fines:
                 what = f"kept at {yuan(fine.amount)}"
             if order.last:
                 waits.end(session, order.because_of, Awaiting.REVIEW, order.at)
-            now = _settle(session, case.case_no)
+            now = _settle(session, case)
+            bring_up_if_in_time(session, case, order.at)
             why = f"{order.because_of} was undone: {order.reason}"
             reviewed = FineReviewed(
                 line=audit.line(order.at, order.by, f"Fine {what} ({why}); {_stands(now)}"),
@@ -273,6 +321,10 @@ class Fines:
             text = f"{yuan(total)} refunded, reference {order.reference}"
             line = audit.line(order.at, order.by, text)
             return audit.record(session, order.case_no, order.step, audit.Done(line=line))
+
+
+def _day(moment: datetime) -> date:
+    return moment.astimezone(SHANGHAI).date()
 
 
 def _lock_agent(session: Session, case: Case) -> None:

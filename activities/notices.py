@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.channels import Channel, Letter, Undeliverable, mail
 from activities.fines import balance
 from activities.letters import Letters, day_of
-from activities.step import Refused, Serious, Step, the_case
+from activities.step import Refused, Serious, Step, standing_case, the_case
 from registry import audit, waits
 from registry.calendar import calendar
 from registry.models import Agent, AuditLine, Case, Evidence, Filing, Fine, HoldRow, Notice, Number, ReportRow
@@ -33,7 +33,8 @@ class ServeNotice(Step):
 
     The rest is what some letters say beyond the record: how and why a case ends, which case overtook it,
     which clause shuts an account down, what makes the circumstances serious, why a deadline has moved and to
-    when (`limit` is none while the clock stands still), how an appeal was decided, what was undone.
+    when (`limit` is none while the clock stands still), how an appeal was decided, what was undone, why a
+    shutdown was taken back.
     """
 
     kind: NoticeKind
@@ -123,6 +124,8 @@ class Notices:
            never not at all; an attempt that was given up but goes on is waited for.
         3. Served and deadline are recorded. Only a retry on a later day drafts the letter anew, so that the
            deadline it promises is counted from the day on which it is really served.
+
+        Raises `Refused` for the letter of a reinstatement if the case was undone since: that is told instead.
         """
         info = activity.info()
         # A retry by the server comes later than was asked; a local activity has only the wall clock.
@@ -131,6 +134,8 @@ class Notices:
             self._alone(session, order)
             if done := audit.recorded(session, order.case_no, order.step, NoticeServed, order.opened):
                 return done
+            if order.kind is NoticeKind.REINSTATED:
+                standing_case(session, order.case_no)
             notice_no = self._draft(session, order, at).notice_no
         try:
             return self._deliver(order, notice_no, at)

@@ -5,16 +5,29 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from temporalio import activity
 
 from activities.accounts import account_of
+from activities.fines import balance, paid_in_time
 from activities.numbers import Renewal
-from activities.step import Refused, Step, the_case
+from activities.step import Refused, Step, standing_case, the_case
 from registry import audit, holds, waits
-from registry.models import Account, Appeal, AuditLine, Case, Filing, Fine, HoldRow, Number, Payment
+from registry.models import (
+    Account,
+    Appeal,
+    AuditLine,
+    Case,
+    Filing,
+    Fine,
+    HoldRow,
+    Number,
+    Payment,
+    Wait,
+)
 from registry.session import Sessions
-from rulebook.money import ZERO
+from registry.shown import Line
+from rulebook.money import ZERO, Balance, yuan
 from rulebook.vocabulary import Awaiting, FineStatus, Hold, Holder, Stage, written
 
 
@@ -58,6 +71,26 @@ class HoldLifted(audit.Done):
     returned: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     no_longer_direct: tuple[Renewal, ...] = ()
+
+
+class ReinstateCase(Step):
+    """An officer takes back the shutdown of a case (6.3); or, with `keep`, finds that it stays as it is."""
+
+    reason: str
+    keep: bool = False
+
+
+class CaseReinstated(audit.Done):
+    """How the case has ended now, what its money stands at, the other lines, and the numbers that are lost.
+
+    `in_time`: the bank had the fine in time.
+    """
+
+    outcome: Stage
+    balance: Balance
+    in_time: bool = False
+    lines: tuple[Line, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 class Undoing:
@@ -112,52 +145,154 @@ class Undoing:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, HoldLifted, order.opened):
                 return done
-            case = session.get_one(Case, order.case_no)
-            account = account_of(session, order.case_no)
-            own = select(HoldRow).where(HoldRow.case_no == order.case_no, HoldRow.step == order.of)
-            # Their quarantine may end at this moment: it does so before this or after it.
-            its_numbers = select(Number.number).where(
-                Number.number.in_(own.with_only_columns(HoldRow.number))
-            )
-            session.execute(its_numbers.order_by(Number.number).with_for_update(key_share=True)).all()
-            placed = session.scalars(own.order_by(HoldRow.id)).all()
-            stood = [hold for hold in placed if hold.lifted_at is None]
-            holds.lift(session, stood, order.at, case.case_no)
-            lost: list[str] = []
-            returned: list[str] = []
-            direct: tuple[Renewal, ...] = ()
-            if placed[0].number is None:
-                holds.bring_account(session, account, order.at)
-                what = _account(account, stood)
-            else:
-                numbers = [hold.number for hold in placed if hold.number]
-                moved = holds.bring_numbers(session, case.agent_id, numbers)
-                returned = [n.number for n in moved if n.holder is Holder.AGENT]
-                if placed[0].kind is Hold.RECLAIM:
-                    lost = [h.number for h in placed if h.number and _lost_by_it_alone(session, h)]
-                if placed[0].kind is Hold.TAKE_BACK:
-                    direct = tuple(Renewal(number=n.number, due=n.renewal_due) for n in moved)
-                what = _numbers(session, placed[0].kind, numbers, moved, lost)
-            if lost:
-                waits.begin(session, case.case_no, Awaiting.SUBSTITUTE, order.at)
-            lifted = HoldLifted(
-                line=audit.line(order.at, order.by, what),
-                returned=tuple(returned),
-                lost=tuple(lost),
-                no_longer_direct=direct,
-            )
+            lifted = _lift(session, session.get_one(Case, order.case_no), order)
             return audit.record(session, order.case_no, order.step, lifted)
+
+    @activity.defn
+    def reinstate_case(self, order: ReinstateCase) -> CaseReinstated:
+        """Take back the shutdown of a case and the taking back of its numbers, newest first (6.3).
+
+        The fine stands, and so does the offence. It is one transaction: an undo comes before it, and it is
+        refused, or after it, and finds that done already. Raises `Refused` where the case is open, was undone
+        or keeps no account shut down, the account is closed for good, or nothing was paid.
+        """
+        with self._sessions.begin() as session:
+            the_case(session, order.case_no)
+            if done := audit.recorded(session, order.case_no, order.step, CaseReinstated, order.opened):
+                return done
+            case = standing_case(session, order.case_no)
+            if case.outcome is None:
+                raise Refused(f"case {case.case_no} is open: nothing is taken back before it has ended")
+            now = balance(session, case.case_no)
+            if order.keep:
+                _refuse_unless_waiting(session, case)
+                line = audit.line(order.at, order.by, f"The shutdown stays ({order.reason})")
+                kept = CaseReinstated(line=line, outcome=case.outcome, balance=now)
+                waits.end(session, case.case_no, Awaiting.REINSTATEMENT, order.at)
+                return audit.record(session, case.case_no, order.step, kept)
+            mine = _to_reinstate(session, case)
+            in_time = paid_in_time(session, case)
+            waits.end(session, case.case_no, Awaiting.REINSTATEMENT, order.at)
+            case.outcome = Stage.SETTLED if now.settled else Stage.SHUT_DOWN
+            lifted = {}
+            for effect in _effects(session, case):
+                if effect.step in mine:
+                    step = f"reinstate-{effect.step}"
+                    lift = LiftHold(case_no=case.case_no, step=step, at=order.at, by=order.by, of=effect.step)
+                    lifted[step] = _lift(session, case, lift)
+            due = f"{yuan(now.due)} of its fine stays due" if now.due else "its fine is settled, and stands"
+            overtook = _overtaken_by(session, case)
+            stay = f"; {', '.join(overtook)}, which it overtook, stay ended" if overtook else ""
+            reinstated = CaseReinstated(
+                line=audit.line(order.at, order.by, f"Shutdown taken back: {due}{stay} ({order.reason})"),
+                outcome=case.outcome,
+                balance=now,
+                in_time=in_time,
+                lines=tuple(one.line for one in lifted.values()),
+                lost=tuple(number for one in lifted.values() for number in one.lost),
+            )
+            audit.record(session, case.case_no, order.step, reinstated)
+            for step, one in lifted.items():
+                audit.record(session, case.case_no, step, one)
+            return reinstated
+
+
+def _lift(session: Session, case: Case, order: LiftHold) -> HoldLifted:
+    account = account_of(session, order.case_no)
+    own = select(HoldRow).where(HoldRow.case_no == order.case_no, HoldRow.step == order.of)
+    # Their quarantine may end at this moment: it does so before this or after it.
+    its_numbers = select(Number.number).where(Number.number.in_(own.with_only_columns(HoldRow.number)))
+    session.execute(its_numbers.order_by(Number.number).with_for_update(key_share=True)).all()
+    placed = session.scalars(own.order_by(HoldRow.id)).all()
+    stood = [hold for hold in placed if hold.lifted_at is None]
+    holds.lift(session, stood, order.at, case.case_no)
+    lost: list[str] = []
+    returned: list[str] = []
+    direct: tuple[Renewal, ...] = ()
+    if placed[0].number is None:
+        holds.bring_account(session, account, order.at)
+        what = _account(account, stood)
+    else:
+        numbers = [hold.number for hold in placed if hold.number]
+        moved = holds.bring_numbers(session, case.agent_id, numbers)
+        returned = [n.number for n in moved if n.holder is Holder.AGENT]
+        if placed[0].kind is Hold.RECLAIM:
+            lost = [h.number for h in placed if h.number and _lost_by_it_alone(session, h)]
+        if placed[0].kind is Hold.TAKE_BACK:
+            direct = tuple(Renewal(number=n.number, due=n.renewal_due) for n in moved)
+        what = _numbers(session, placed[0].kind, numbers, moved, lost)
+    if lost:
+        waits.begin(session, case.case_no, Awaiting.SUBSTITUTE, order.at)
+    return HoldLifted(
+        line=audit.line(order.at, order.by, what),
+        returned=tuple(returned),
+        lost=tuple(lost),
+        no_longer_direct=direct,
+    )
+
+
+_SHUTS = (Hold.SHUTDOWN, Hold.RECLAIM)
+
+
+def _refuse_unless_waiting(session: Session, case: Case) -> None:
+    waits_for_it = select(Wait.id).where(
+        *(Wait.case_no == case.case_no, Wait.what == Awaiting.REINSTATEMENT, Wait.ended_at.is_(None))
+    )
+    if session.scalar(waits_for_it) is None:
+        raise Refused(f"no reinstatement waits in case {case.case_no}: its shutdown stays in any case")
+
+
+def _to_reinstate(session: Session, case: Case) -> set[str]:
+    """The steps whose holds a reinstatement lifts. Raises `Refused` where it may not be."""
+    account = account_of(session, case.case_no)
+    if account.closed_by:
+        raise Refused(
+            f"the account of agent {account.agent_id} is closed for good, by case {account.closed_by}"
+        )
+    standing = holds.standing(session, case.agent_id, _SHUTS, case.case_no)
+    if not any(hold.kind is Hold.SHUTDOWN for hold in standing):
+        raise Refused(f"case {case.case_no} keeps no account shut down (any more)")
+    if not balance(session, case.case_no).paid:
+        raise Refused(f"nothing has been paid in case {case.case_no}")
+    placed = select(HoldRow.step).where(HoldRow.case_no == case.case_no, HoldRow.kind.in_(_SHUTS))
+    return set(session.scalars(placed))
+
+
+def _overtaken_by(session: Session, case: Case) -> list[str]:
+    """The cases that ended because this one had shut the account down (7.2)."""
+    told = (
+        select(AuditLine.case_no)
+        .join(Case, Case.case_no == AuditLine.case_no)
+        .where(Case.agent_id == case.agent_id, Case.outcome == Stage.OVERTAKEN)
+        .where(AuditLine.step == "account-closed", AuditLine.text.contains(f" {case.case_no}"))
+    )
+    return [case_no for case_no in session.scalars(told.order_by(AuditLine.case_no)) if case_no]
 
 
 def _lost_by_it_alone(session: Session, hold: HoldRow) -> bool:
-    """Whether a number has left quarantine, in which no other case that stands would have put it."""
+    """Whether a number has left quarantine, in which no other case that stands would have put it.
+
+    One that an officer has dealt with is not lost a second time, by an undo after a reinstatement.
+    """
     if not (hold.lifted_by or "").startswith("quarant"):
         return False
+    replaced = select(AuditLine.id).where(
+        AuditLine.case_no == hold.case_no, AuditLine.step == f"substitute-{hold.number}"
+    )
+    if session.scalar(replaced) is not None:
+        return False
+    keeps = aliased(HoldRow)
+    still_shut = (
+        select(keeps.id)
+        .where(keeps.case_no == HoldRow.case_no, keeps.lifted_at.is_(None))
+        .where(keeps.kind.in_([Hold.SHUTDOWN, Hold.CLOSURE]))
+        .exists()
+    )
     others = (
         select(HoldRow.id)
         .join(Case, Case.case_no == HoldRow.case_no)
         .where(HoldRow.kind == Hold.RECLAIM, HoldRow.number == hold.number, HoldRow.case_no != hold.case_no)
-        .where(HoldRow.lifted_by == hold.lifted_by)
+        .where(HoldRow.lifted_by == hold.lifted_by, still_shut)
         .where(Case.outcome.is_(None) | Case.outcome.not_in([Stage.DISMISSED, Stage.OVERTURNED]))
     )
     return session.scalar(others.limit(1)) is None

@@ -369,9 +369,7 @@ def _spans() -> dict[Span, Select[Any]]:
     paid = _paid()
     ordered = select(Case.kind).join(limits, (limits.c.case_no == Case.case_no) & limits.c.kind.in_(_ORDERS))
     rectified = ordered.where(Case.outcome == Stage.RECTIFIED)
-    deadline = func.timezone(
-        SHANGHAI.key, cast(limits.c.last_day + 1, DateTime()), type_=DateTime(timezone=True)
-    )
+    deadline = _end_of(limits.c.last_day)
 
     def took(query: Select[Any], start: Any, end: Any) -> Select[Any]:
         return query.add_columns(type_coerce(end - start, Interval()).label("took"))
@@ -398,8 +396,17 @@ def _spans() -> dict[Span, Select[Any]]:
     }
 
 
+def _end_of(day: Any) -> ColumnElement[datetime]:
+    """24:00 of a day in Asia/Shanghai."""
+    return func.timezone(SHANGHAI.key, cast(day + 1, DateTime()), type_=DateTime(timezone=True))
+
+
 def _paid() -> Subquery:
-    """When each case's fine was set, and when payments reached it: with it, where they had come before."""
+    """When each case's fine was set, and when payments reached it: with it, where they had come before.
+
+    A payment that was recorded later than the bank had it counts as of the end of that day.
+    """
+    had_at = func.least(Payment.received_at, _end_of(Payment.had_on))
     fined = (
         select(Fine.case_no, func.sum(Fine.amount).label("amount"), func.min(Fine.set_at).label("set_at"))
         .where(Fine.status != FineStatus.VOID)
@@ -409,9 +416,9 @@ def _paid() -> Subquery:
     so_far = (
         select(
             fined,
-            Payment.received_at,
+            had_at.label("had_at"),
             func.sum(Payment.amount)
-            .over(partition_by=Payment.case_no, order_by=(Payment.received_at, Payment.reference))
+            .over(partition_by=Payment.case_no, order_by=(had_at, Payment.reference))
             .label("paid"),
         )
         .join(Payment, Payment.case_no == fined.c.case_no)
@@ -421,7 +428,7 @@ def _paid() -> Subquery:
         select(
             so_far.c.case_no,
             so_far.c.set_at,
-            func.greatest(func.min(so_far.c.received_at), so_far.c.set_at).label("at"),
+            func.greatest(func.min(so_far.c.had_at), so_far.c.set_at).label("at"),
         )
         .where(so_far.c.paid >= so_far.c.amount)
         .group_by(so_far.c.case_no, so_far.c.set_at)

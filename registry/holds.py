@@ -50,6 +50,14 @@ def standing(
     return list(session.scalars(held.order_by(HoldRow.id)))
 
 
+def was_lifted(session: Session, case_no: str, kind: Hold) -> bool:
+    """Whether a hold of this kind that the case had placed stands no more."""
+    lifted = select(HoldRow.id).where(
+        HoldRow.case_no == case_no, HoldRow.kind == kind, HoldRow.lifted_at.is_not(None)
+    )
+    return session.scalar(lifted.limit(1)) is not None
+
+
 def lift(session: Session, held: Iterable[HoldRow], at: datetime, by: str) -> None:
     """Lift holds; `by` says what lifted them: a case, or the end of a quarantine."""
     for hold in held:

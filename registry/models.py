@@ -452,7 +452,11 @@ class Fine(Base):
 
 
 class Payment(Base):
-    """Money that came in; a bank reference counts once (6.1). It is refunded when its fine is void (5.2)."""
+    """Money that came in; a bank reference counts once (6.1). It is refunded when its fine is void (5.2).
+
+    `had_on` is the day on which the bank had it, in Asia/Shanghai: none where nobody has said so, and then it
+    is the day on which it was recorded (`received_at`).
+    """
 
     __tablename__ = "payments"
     __table_args__ = (
@@ -464,6 +468,7 @@ class Payment(Base):
     case_no: Mapped[str] = mapped_column(ForeignKey("cases.case_no"))
     amount: Mapped[Decimal]
     received_at: Mapped[datetime]
+    had_on: Mapped[date | None]
     recorded_by: Mapped[str]
     refund_due_at: Mapped[datetime | None]
     refunded_at: Mapped[datetime | None]

@@ -73,6 +73,11 @@ def end(
     session.execute(waiting, execution_options={"synchronize_session": False})
 
 
+def of(session: Session, case_no: str) -> set[Awaiting]:
+    """What of a case waits."""
+    return set(session.scalars(select(Wait.what).where(Wait.case_no == case_no, Wait.ended_at.is_(None))))
+
+
 def waiting(session: Session, at: datetime) -> list[Waiting]:
     """All that waits as of a moment, the longest first."""
     rows = session.execute(

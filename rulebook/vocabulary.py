@@ -108,6 +108,7 @@ class Awaiting(StrEnum):
     FILING = "filing"
     DELIVERY = "delivery"
     RENEWAL = "renewal"
+    REINSTATEMENT = "reinstatement"
     REFUND = "refund"
     SUBSTITUTE = "substitute"
     WITHDRAWAL = "withdrawal"
@@ -130,6 +131,7 @@ class NoticeKind(StrEnum):
     UNDONE = "undone"
     UNDONE_CUSTOMER = "undone-customer"
     FINE_LOWERED = "fine-lowered"
+    REINSTATED = "reinstated"
     CLOSING = "closing"
 
     @property

@@ -8,15 +8,16 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select
 
 from activities.fines import balance
+from registry import waits
 from registry.models import Account, Agent, Case, Fine, Number
 from registry.session import Sessions, snapshot
 from rulebook.money import ZERO
-from rulebook.vocabulary import AccountStatus, FineStatus, Kind, Stage
+from rulebook.vocabulary import AccountStatus, Awaiting, FineStatus, Kind, Stage
 from starter.settings import Refused
 
 
 class CaseOfAgent(BaseModel):
-    """One case of the agent; `outcome` is none while it is open."""
+    """One case of the agent; `outcome` is none while it is open, `awaiting` is what waits for an officer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,6 +30,7 @@ class CaseOfAgent(BaseModel):
     fine: Decimal
     paid: Decimal
     due: Decimal
+    awaiting: tuple[Awaiting, ...] = ()
 
 
 class Resting(BaseModel):
@@ -82,6 +84,7 @@ def view(on_record: Sessions, agent_id: str) -> AgentView:
                     fine=money.fine,
                     paid=money.paid,
                     due=money.due,
+                    awaiting=tuple(sorted(waits.of(session, case.case_no))),
                 )
             )
         return AgentView(

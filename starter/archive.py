@@ -4,7 +4,7 @@ from sqlalchemy import select
 
 from activities.filings import shown
 from activities.fines import balance
-from registry import audit
+from registry import audit, waits
 from registry.models import Case, Filing, Fine, Notice, Number
 from registry.session import Sessions
 from rulebook.vocabulary import FineStatus, written
@@ -58,6 +58,7 @@ def story(on_record: Sessions, named: str) -> Story:
             agent_name=case.agent.name,
             stage=case.outcome,
             offence=fine.offence if fine else None,
+            awaiting=tuple(sorted(waits.of(session, case.case_no))),
             balance=balance(session, case.case_no),
             notices=tuple(
                 NoticeShown(notice_no=n.notice_no, kind=n.kind, served_at=n.served_at, sha256=n.sha256)

@@ -8,7 +8,18 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from rulebook.vocabulary import Awaiting
-from starter.desk import APPEAL, DISMISSAL, RESTITUTION, SERIOUS, Case, Ended, act, described, told_or_failed
+from starter.desk import (
+    APPEAL,
+    BESIDE,
+    DISMISSAL,
+    REINSTATEMENT,
+    RESTITUTION,
+    Case,
+    Ended,
+    act,
+    described,
+    told_or_failed,
+)
 from starter.settings import Refused
 from workflows import names
 from workflows.messages import (
@@ -19,6 +30,7 @@ from workflows.messages import (
     DismissalStart,
     Message,
     NoticeBounced,
+    ReinstatementStart,
     ServedByHand,
 )
 
@@ -65,10 +77,25 @@ async def dismiss(client: Client, task_queue: str, case: Case, dismissal: Dismis
     return f"{case.case_no}: Case dismissed; what it did is undone"
 
 
+async def reinstate(client: Client, task_queue: str, case: Case, start: ReinstatementStart) -> str:
+    """Take the shutdown of a case back (6.3), or let it be; returns the answer."""
+    handle = await _begin(
+        client,
+        task_queue,
+        names.REINSTATEMENT,
+        start,
+        f"{REINSTATEMENT}{case.case_no}",
+        "恢复 · reinstatement",
+    )
+    told = await told_or_failed(client, handle, lambda told: told.stage.ended)
+    done = (line.text for line in told.lines if not line.text.startswith("Notice "))
+    return f"{case.case_no}: {'; '.join(done)}"
+
+
 async def served(client: Client, case: Case, message: ServedByHand) -> str:
     """Record that an officer has served a notice that could not be delivered (4.6); returns the answer."""
     ids = [case.workflow_id] if case.open else []
-    ids += [f"{kind}{case.case_no}" for kind in (SERIOUS, APPEAL, DISMISSAL, RESTITUTION)]
+    ids += [f"{kind}{case.case_no}" for kind in BESIDE]
     for found in await asyncio.gather(*(described(client, one) for one in ids)):
         if found and found.open and Awaiting.DELIVERY in found.awaiting:
             return await act(client, found, "served", message)
@@ -95,7 +122,7 @@ async def restore(client: Client, case: Case, command: str, message: Message) ->
 
 async def beside(client: Client, case_no: str) -> list[Case]:
     """What goes on beside a case or after it, while it does: serious circumstances, appeal, restitution."""
-    ids = (f"{kind}{case_no}" for kind in (SERIOUS, APPEAL, DISMISSAL, RESTITUTION))
+    ids = (f"{kind}{case_no}" for kind in BESIDE)
     found = await asyncio.gather(*(described(client, one) for one in ids))
     return [proceeding for proceeding in found if proceeding and proceeding.open]
 

@@ -21,7 +21,8 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from rulebook.money import Balance, yuan
+from activities.advice import command
+from rulebook.money import yuan
 from rulebook.vocabulary import Awaiting, Kind, Number400, workflow_id, written
 from starter.settings import Refused, Unreachable
 from workflows import attributes, names
@@ -30,6 +31,7 @@ from workflows.messages import (
     LatePaymentStart,
     Message,
     OfficerAct,
+    PaidLate,
     PaymentReceived,
     Renewed,
     Story,
@@ -42,6 +44,9 @@ M = TypeVar("M", bound=BaseModel)
 _ANSWER_WITHIN = 20  # seconds
 _CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")
 SERIOUS, APPEAL, DISMISSAL, RESTITUTION = "serious-", "appeal-", "dismissal-", "restitution-"
+REINSTATEMENT = "reinstatement-"
+BESIDE = (SERIOUS, APPEAL, DISMISSAL, RESTITUTION, REINSTATEMENT)
+"""How the ids of what goes on beside a case, or after it, begin."""
 RENEWALS = f"WorkflowType = '{names.RENEWAL_DUE}' AND ExecutionStatus = 'Running'"
 _CASE_TYPES = f"WorkflowType IN ({', '.join(map(repr, names.CLAUSES.values()))})"
 
@@ -94,7 +99,7 @@ def _workflow_ids(named: str) -> list[str]:
     try:
         number = TypeAdapter[str](Number400).validate_python(named)
     except ValidationError:
-        if not named.startswith((*(f"{kind}-" for kind in Kind), SERIOUS, APPEAL, DISMISSAL, RESTITUTION)):
+        if not named.startswith((*(f"{kind}-" for kind in Kind), *BESIDE)):
             raise Refused(
                 f"{named!r} names no case: give a case number (SS-2026-00042), "
                 "a workflow id (secondary-sale-4008001234) or a 400 number"
@@ -250,7 +255,7 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
         client,
         task_queue,
         names.LATE_PAYMENT,
-        Balance,
+        PaidLate,
         LatePaymentStart(case_no=case.case_no, payment=payment),
         f"late-payment-{payment.reference}",
         f"{yuan(payment.amount)} for {case.case_no}, which has ended",
@@ -258,7 +263,10 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
     stands = "settled"
     if late.due or late.owed_back:
         stands = f"{yuan(late.due)} still due" if late.due else f"{yuan(late.owed_back)} owed back"
-    return f"{case.case_no}: {yuan(payment.amount)} counted; the case has ended, {stands}"
+    told = f"{case.case_no}: {yuan(payment.amount)} counted; the case has ended, {stands}"
+    if late.in_time:
+        told += f"; it was paid in time: {command(Awaiting.REINSTATEMENT, case.case_no, case.number)}"
+    return told
 
 
 async def after(client: Client, task_queue: str, act: OfficerAct) -> str:

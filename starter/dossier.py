@@ -127,7 +127,15 @@ def _files(of: Record, examined: proof.Proof) -> Iterator[tuple[str, bytes]]:
     yield "audit.jsonl", "".join(f"{said}\n" for said, _ in lines).encode()
     yield "audit.sha256", "".join(f"{hash_}\n" for _, hash_ in lines).encode()
     yield "timeline.csv", spreadsheet(("when", "who", "what", "step"), map(_told, of.lines))
-    paid = ("reference", "amount", "received", "recorded by", "refunded", "refund reference")
+    paid = (
+        "reference",
+        "amount",
+        "received",
+        "had by the bank",
+        "recorded by",
+        "refunded",
+        "refund reference",
+    )
     yield "payments.csv", spreadsheet(paid, _payments(of))
     yield from _notices(of.notices)
     for serial, row in enumerate(of.reports, 1):
@@ -195,7 +203,8 @@ def _when(moment: datetime | None) -> str:
 def _payments(of: Record) -> Iterator[tuple[str, ...]]:
     for paid in of.payments:
         yield (
-            *(paid.reference, f"{paid.amount:.2f}", _when(paid.received_at), paid.recorded_by),
+            *(paid.reference, f"{paid.amount:.2f}", _when(paid.received_at), str(paid.had_on or "")),
+            paid.recorded_by,
             *(_when(paid.refunded_at), paid.refund_reference or ""),
         )
 
@@ -307,7 +316,7 @@ _TONES = {
     "notice": ("notice-", "deadline", "clock-", "extend-", "hold-", "resume-"),
     "money": ("payment", "refund"),
     "penalty": ("fine", "freeze", "suspend", "shut-down", "reclaim", "take-back", "close-account", "filings"),
-    "undone": ("undo", "appeal", "decide", "reopen", "unfreeze", "dismiss"),
+    "undone": ("undo", "appeal", "decide", "reopen", "unfreeze", "dismiss", "reinstate"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.models import Agent, Case, Fine, Payment
 from rulebook.money import ZERO, Balance, yuan
-from rulebook.vocabulary import FineStatus, Kind, Stage, plain_number, written
+from rulebook.vocabulary import SHANGHAI, FineStatus, Kind, Stage, plain_number, written
 from starter.statement import DASHES, Line, Total, even, total_of
 
 _PREFIXES = "|".join(kind.prefix for kind in Kind)
@@ -44,10 +45,11 @@ class Known(BaseModel):
 
 
 class Counted(NamedTuple):
-    """A payment on record."""
+    """A payment on record; `on` is the day on which the bank had it, or else on which it was recorded."""
 
     case_no: str
     amount: Decimal
+    on: date | None = None
 
 
 class Record(BaseModel):
@@ -129,7 +131,10 @@ def on_record(session: Session, lines: Sequence[Line]) -> Record:
             for case, fine, had in cases
         },
         agents=agents,
-        payments={p.reference: Counted(p.case_no, p.amount) for p in payments},
+        payments={
+            p.reference: Counted(p.case_no, p.amount, p.had_on or p.received_at.astimezone(SHANGHAI).date())
+            for p in payments
+        },
     )
 
 
@@ -208,7 +213,13 @@ class _Matching:
         if counted.amount != line.amount or said.cases.keys() - {counted.case_no}:
             was = f"{yuan(counted.amount)} for {counted.case_no}"
             raise _Unmatched(f"the reference was counted before otherwise: {was}")
-        return Matched(line=line, outcome=Outcome.COUNTED_ALREADY, case_no=counted.case_no)
+        late = line.on and counted.on and line.on < counted.on
+        return Matched(
+            line=line,
+            outcome=Outcome.COUNTED_ALREADY,
+            case_no=counted.case_no,
+            reason=f"{counted.case_no}, and on record as of {counted.on}" if late else "",
+        )
 
     def _payment(self, line: Line, amount: Decimal, said: Named) -> Matched:
         case, how = self._case(line, said)

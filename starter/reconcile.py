@@ -40,7 +40,7 @@ from workflows.messages import AppealReceived, AppealStart, RestitutionStart
 
 _BESIDE = (
     *(names.SERIOUS_CIRCUMSTANCES, names.APPEAL, names.DISMISSAL, names.RESTITUTION),
-    *(names.LATE_PAYMENT, names.AFTER_CASE),
+    *(names.LATE_PAYMENT, names.AFTER_CASE, names.REINSTATEMENT),
 )
 _AT_ONCE = 20
 _GOES_ON = {
@@ -343,6 +343,7 @@ class Comparison:
         commands = [
             *(
                 f"enforce paid {run.case_no} {one.amount} --reference {shlex.quote(one.reference)}"
+                + (f" --on {one.on}" if one.on else "")
                 for one in run.told.payments
                 if one.reference not in self._paid and row
             ),

@@ -51,6 +51,7 @@ _OF_SOME_KINDS = {
     NoticeKind.PUNISHMENT: _FINED,
     NoticeKind.FINE_LOWERED: _FINED,
     NoticeKind.SHUTDOWN: _FINED,
+    NoticeKind.REINSTATED: _FINED,
     NoticeKind.PERMANENT_CLOSURE: (Kind.FRAUD,),
     NoticeKind.TAKE_BACK: (Kind.SERVICE_FAILURE,),
     NoticeKind.TAKE_BACK_CUSTOMER: (Kind.SERVICE_FAILURE,),
@@ -115,10 +116,37 @@ def _situations(kind: Kind, notice: NoticeKind) -> list[dict[str, Any]]:  # noqa
                 for paid in (300, 30_000, 40_000)
                 for closed in (False, True)
             ]
+        case NoticeKind.REINSTATED:
+            return [*_reinstated(kind)]
         case NoticeKind.UNDONE:
             return [*_undone(kind)]
         case _:
             return [{}, {"number": _number(NumberStatus.FROZEN)}]
+
+
+def _reinstated(kind: Kind) -> Iterator[dict[str, Any]]:
+    yield {"cause": "in-time", "balance": _balance(kind, 30_000), "returned": [_number()]}
+    number = _number(NumberStatus.FROZEN)
+    for paid in (300, 40_000):
+        for status in AccountStatus:
+            for suspended_by in (_case(kind).case_no, "FR-2026-00002"):
+                yield {
+                    "cause": "late",
+                    "balance": _balance(kind, paid),
+                    "returned": [_number(), number],
+                    "kept": [number],
+                    "lost": ("4008001235",),
+                    "account": _account(status, suspended_by),
+                }
+
+
+def _account(status: AccountStatus, suspended_by: str = "FR-2026-00002") -> Account:
+    return Account(
+        status=status,
+        suspended_by=suspended_by,
+        shut_down_by="SS-2026-00003",
+        closed_by="FR-2026-00004",
+    )
 
 
 def _undone(kind: Kind) -> Iterator[dict[str, Any]]:
@@ -146,12 +174,7 @@ def _undone(kind: Kind) -> Iterator[dict[str, Any]]:
                     1,
                 )
             ],
-            "account": Account(
-                status=status,
-                suspended_by="FR-2026-00002",
-                shut_down_by="SS-2026-00003",
-                closed_by="FR-2026-00004",
-            ),
+            "account": _account(status),
         }
 
 

@@ -5,6 +5,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date as Day  # noqa: N812: a field goes by the other name
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -16,7 +17,10 @@ from starter.settings import Refused
 from workflows.messages import Reference, faults
 
 _HEADINGS = {
-    "date": ("交易日期", "交易时间", "date"),
+    "date": (
+        *("交易日期", "交易日", "入账日期", "记账日期", "记账日", "日期", "交易时间", "入账时间", "记账时间"),
+        *("transaction date", "value date", "posting date", "date"),
+    ),
     "amount": ("金额", "交易金额", "贷方金额", "贷方发生额", "收入金额", "收入", "amount"),
     "out": ("借方金额", "借方发生额", "支出金额", "支出", "debit"),
     "side": ("借贷标志", "借贷方向", "收支方向", "direction"),
@@ -33,14 +37,17 @@ DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-"))
 _IN_A_SPREADSHEET = re.compile(r"""="(.*)"|'(.*)""", re.DOTALL)
 _ROUNDED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?")
+_DAY = re.compile(r"([0-9]{4})(?:[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?|([0-9]{2})([0-9]{2}))")
+_TIME = re.compile(r"[T ]?([0-9]{1,2}[:时][0-9]{2}([:分][0-9]{2}(\.[0-9]+)?秒?|分)?|[0-9]{6}|[0-9]{4})?")
 _CURRENCY = re.compile(r"\s|¥|元|CNY|RMB", re.IGNORECASE)
 
 
 class Line(BaseModel):
     """One line of a statement; `amount` in yuan is below zero where money went out.
 
-    `cells` is the line as it was written, the other texts have full-width forms and spaces evened out. A line
-    with a `fault` can't be understood; its `amount` may be none.
+    `cells` is the line as it was written, the other texts have full-width forms and spaces evened out. `on`
+    is the day of its `date`, none where the statement doesn't tell. A line with a `fault` can't be
+    understood; its `amount` may be none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +55,7 @@ class Line(BaseModel):
     line: int
     cells: tuple[str, ...] = ()
     date: str = ""
+    on: Day | None = None
     amount: Decimal | None = None
     payer: str = ""
     reference: str = ""
@@ -125,7 +133,7 @@ def _columns(cells: Sequence[str]) -> dict[str, list[int]]:
     """Where the columns are, those that matter most first; nothing where this is no line of headings."""
     named: dict[str, int] = {}
     for index, cell in enumerate(cells):
-        named.setdefault(re.sub(r"\s*\(.*\)$", "", even(cell)).lower(), index)
+        named.setdefault(re.sub(r"\s*[(\[].*[)\]]$", "", even(cell)).lower(), index)
     columns = {what: [named[h] for h in known if h in named] for what, known in _HEADINGS.items()}
     if not (columns["amount"] and columns["reference"]):
         return {}
@@ -155,16 +163,34 @@ def _line(line: int, cells: Sequence[str], columns: Mapping[str, Sequence[int]])
         wrong.append(f"reference: {faults(error)}")
     if _ROUNDED.fullmatch(reference):
         wrong.append(f"reference: a spreadsheet has rounded it to {reference}")
+    on = None
+    try:
+        on = _day(date) if date else None
+    except ValueError as error:
+        wrong.append(f"date: {error}")
     return Line(
         line=line,
         cells=tuple(cells),
         date=date,
+        on=on,
         amount=amount,
         payer=payer,
         reference=reference,
         remark=" ".join(filter(None, said("remark"))),
         fault="; ".join(wrong),
     )
+
+
+def _day(cell: str) -> Day:
+    """The day of 2026-11-20, 2026/11/20 10:15:00, 20261120, 2026年11月20日. Raises `ValueError`."""
+    plain = cell.translate(DASHES)
+    day = _DAY.match(plain)
+    if not day or not _TIME.fullmatch(plain, day.end()):
+        raise ValueError(f"{cell[:40]!r} is no day: 2026-11-20 would be one")
+    try:
+        return Day(*(int(part) for part in day.groups() if part))
+    except ValueError as error:
+        raise ValueError(f"{cell[:40]!r} is no day of the calendar") from error
 
 
 def _amount(came: str, went: str, side: str) -> Decimal:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from itertools import count, cycle
@@ -24,7 +25,7 @@ from rulebook.vocabulary import SHANGHAI, Business, FilingStatus, Kind, Stage, w
 from starter.reports import submit
 from starter.virtual_time import VirtualTime
 from workflows import attributes, names
-from workflows.after_case import AfterCase
+from workflows.after_case import AfterCase, LatePayment
 from workflows.appeal import Appeal, Dismissal
 from workflows.daily import DailyRound
 from workflows.messages import (
@@ -35,11 +36,16 @@ from workflows.messages import (
     CaseStart,
     Dismiss,
     DismissalStart,
+    LatePaymentStart,
     OfficerAct,
+    PaidLate,
+    PaymentReceived,
+    ReinstatementStart,
     SeriousEnded,
     SeriousProposed,
     Story,
 )
+from workflows.reinstatement import Reinstatement
 from workflows.serious import SeriousCircumstances
 
 Row = TypeVar("Row", bound=Base)
@@ -308,6 +314,28 @@ class World:
         handle = self.client.get_workflow_handle(named, result_type=CaseEnded)
         ended: CaseEnded = await asyncio.wait_for(handle.result(), 20)
         return ended.outcome
+
+    async def pay_after(
+        self, case_no: str, amount: str, reference: str, known: str, had_on: str | None = None
+    ) -> PaidLate:
+        """Record a payment for a case that has ended, on the day on which it is known."""
+        payment = PaymentReceived(
+            reference=reference, amount=Decimal(amount), by="李敏", on=had_on and date.fromisoformat(had_on)
+        )
+        named = f"late-payment-{self.task_queue}-{reference}-{next(_serial)}"
+        await self._start(LatePayment.run, [LatePaymentStart(case_no=case_no, payment=payment)], named, known)
+        handle = self.client.get_workflow_handle(named, result_type=PaidLate)
+        paid: PaidLate = await asyncio.wait_for(handle.result(), 20)
+        return paid
+
+    async def reinstate(
+        self, case_no: str, on: str, *, reason: str = "银行已于期限内入账", keep: bool = False
+    ) -> CaseInTime:
+        """Have an officer take the shutdown of a case back; it has done so, or failed, when this returns."""
+        one = CaseInTime(replace(self, time=VirtualTime(self.client)), f"reinstatement-{case_no}")
+        start = ReinstatementStart(case_no=case_no, officer="李敏", reason=reason, keep=keep)
+        await one.world._start(Reinstatement.run, [start], one.id, on)
+        return one
 
     def restitution(self, case_no: str) -> RestitutionInTime:
         """What is left to officers after that case was undone."""

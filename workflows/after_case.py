@@ -10,11 +10,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.accounts import Accounts, ReopenAccount
     from activities.fines import Fines, RecordPayment
     from activities.numbers import Numbers, UnfreezeNumber
-    from rulebook.money import Balance, yuan
+    from rulebook.money import yuan
     from workflows.messages import (
         Answer,
         LatePaymentStart,
         OfficerAct,
+        PaidLate,
         RestitutionStart,
     )
     from workflows.restitution import leave_to_officers
@@ -31,7 +32,7 @@ class LatePayment:
     """One payment after the end of its case: it is recorded and lowers the debt; it undoes nothing."""
 
     @workflow.run
-    async def run(self, start: LatePaymentStart) -> Balance:
+    async def run(self, start: LatePaymentStart) -> PaidLate:
         """Record the payment; returns what the money stands at."""
         payment = start.payment
         order = RecordPayment(
@@ -41,6 +42,7 @@ class LatePayment:
             by=payment.by,
             reference=payment.reference,
             amount=payment.amount,
+            on=payment.on,
         )
         summary = brief(f"Record {yuan(payment.amount)} paid, reference {payment.reference}")
         done = await workflow.execute_activity_method(
@@ -48,7 +50,7 @@ class LatePayment:
         )
         if done.to_refund:
             await leave_to_officers(RestitutionStart(case_no=start.case_no, refund=payment.amount))
-        return done.balance
+        return PaidLate(**done.balance.model_dump(), in_time=done.in_time)
 
 
 @workflow.defn

@@ -287,6 +287,7 @@ class Case(Limited):
             **self.step(f"payment-{payment.reference}", payment.by),
             reference=payment.reference,
             amount=payment.amount,
+            on=payment.on,
         )
         summary = f"Record {yuan(payment.amount)} paid, reference {payment.reference}"
         done = await self.ask(Fines.record_payment, order, summary)

@@ -75,11 +75,15 @@ class RectificationReported(Message):
 
 
 class PaymentReceived(Message):
-    """Money came in (6.1); `amount` in yuan. Signal `payment_received`, update `paid`."""
+    """Money came in (6.1); `amount` in yuan. Signal `payment_received`, update `paid`.
+
+    `on` is the day on which the bank had it, in Asia/Shanghai; none is the day on which it is recorded.
+    """
 
     reference: Reference
     amount: Amount
     by: OneLine = "bank"
+    on: date | None = None
 
 
 class Verify(Message):
@@ -296,6 +300,24 @@ class LatePaymentStart(Message):
 
     case_no: str
     payment: PaymentReceived
+
+
+class PaidLate(Balance):
+    """What the money stands at after a payment for a case that has ended.
+
+    `in_time`: the fine was paid in time, though it was known after the account had been shut down.
+    """
+
+    in_time: bool = False
+
+
+class ReinstatementStart(Message):
+    """An officer takes the shutdown of a case that has ended back (6.3), or finds that it stays: `keep`."""
+
+    case_no: str
+    officer: OneLine
+    reason: Reason
+    keep: bool = False
 
 
 class NoticeShown(Message):

@@ -64,7 +64,7 @@ COMMANDS = {
     "bulk": "bulk",
     "todo": "todo due",
     "figures": "figures",
-    "fairness": "appeal decide hold resume served bounced refunded substitute review",
+    "fairness": "appeal decide hold resume served bounced reinstate refunded substitute review",
     "fraud": "serious approve reject filing reopen unfreeze",
     "agents": "agent renewals renewed",
     "policy": "policy",

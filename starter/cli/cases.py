@@ -112,6 +112,7 @@ async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
 
     told = archive.story(connect.on_record(settings), named)
     awaiting = {what for p in await contests.beside(client, told.case_no) for what in p.awaiting}
+    awaiting |= set(told.awaiting)
     return told.model_copy(update={"awaiting": tuple(sorted(awaiting))})
 
 

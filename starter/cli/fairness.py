@@ -20,7 +20,7 @@ Reason = Annotated[str, typer.Option("--reason", help="the agent reads it")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (appeal, decide, hold, resume, served, bounced, refunded, substitute, review):
+    for command in (appeal, decide, hold, resume, served, bounced, reinstate, refunded, substitute, review):
         app.command()(command)
 
 
@@ -170,6 +170,40 @@ def bounced(
     message = desk.understood(NoticeBounced, notice_no=notice_no.upper(), reason=why, by=officer)
     case_no = notice_no.upper().rpartition("-N")[0]
     tell(case_no or notice_no, lambda client, case: contests.bounced(client, case, message), as_json)
+
+
+def reinstate(
+    named: CaseId,
+    officer: Officer,
+    reason: Reason,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="let the shutdown stay, where one waits to be taken back")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Take back the shutdown of an account whose fine was paid in time but known late, or paid late (6.3).
+
+    The account and its numbers are what they would be without the shutdown; fine and offence stand, what is
+    unpaid stays due, and cases that the shutdown has ended stay so. After a fraud, the account stays
+    suspended until `reopen`.
+
+    \b
+    Examples:
+      $ enforce reinstate SS-2026-00042 --reason "银行已于期限内入账，系平台登记迟延"
+      $ enforce reinstate SS-2026-00042 --keep --reason "入账日期登记有误"
+    """
+    from starter import contests, desk
+    from starter.settings import Settings
+    from workflows.messages import ReinstatementStart
+
+    async def do(client: "Client", case: "Case") -> str:
+        said = desk.understood(
+            ReinstatementStart, case_no=case.case_no, officer=officer, reason=reason, keep=keep
+        )
+        return await contests.reinstate(client, Settings().task_queue, case, said)
+
+    back = "" if keep else "the shutdown is taken back, and its numbers are the agent's again"
+    tell(named, do, as_json, back)
 
 
 def refunded(

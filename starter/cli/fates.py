@@ -27,11 +27,13 @@ from workflows.messages import (
     PaymentReceived,
     RectificationReported,
     Refunded,
+    ReinstatementStart,
     Renewed,
     SeriousProposed,
     Story,
     Verify,
 )
+from workflows.reinstatement import Reinstatement
 
 OFFICER, SECOND_OFFICER = "李敏", "王静"
 
@@ -171,6 +173,15 @@ class Violation:
             self._in_days(days),
         )
         await self._client.get_workflow_handle(dismissal_id).result()
+        await self.look()
+
+    async def reinstated_afterwards(self, days: float, reason: str) -> None:
+        """An officer takes the shutdown back, so many days after it."""
+        case = await self._case()
+        start = ReinstatementStart(case_no=case.case_no, officer=OFFICER, reason=reason)
+        named = f"reinstatement-{case.case_no}"
+        await self._starts(Reinstatement.run, start, named, self._in_days(days))
+        await self._client.get_workflow_handle(named).result()
         await self.look()
 
     async def refunded(self) -> None:
@@ -319,10 +330,11 @@ async def extended(case: Violation) -> None:
 
 
 async def paid_too_late(case: Violation) -> None:
-    """Irregular, never rectified, paid only after the shutdown: the debt falls, the shutdown stays."""
+    """Irregular, never rectified, paid only after the shutdown: an officer takes it back, the rest is due."""
     await case.deadline_passes()
     await case.deadline_passes()
     await case.paid("600")
+    await case.reinstated_afterwards(2, "已缴纳大部分罚款，余款承诺月内缴清")
 
 
 async def fraud_paid(case: Violation) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,6 +88,16 @@ def paid(
     reference: Annotated[
         str, typer.Option("--reference", help="the bank's reference; it counts once", show_default=False)
     ] = "",
+    on: Annotated[
+        datetime | None,
+        typer.Option(
+            "--on",
+            formats=["%Y-%m-%d"],
+            metavar="DATE",
+            help="the day on which the bank had it; today if not said",
+            show_default=False,
+        ),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE", exists=True, dir_okay=False, help="a bank statement in CSV"),
@@ -110,15 +121,18 @@ def paid(
     the agent who paid that has just this amount due. The other lines are listed with the reason. A reference
     counts once: the same file again counts nothing twice. Exit code 1: a payment was refused.
 
+    A payment is in time if the bank had it in time. Where it becomes known only after the account was shut
+    down, the case waits for an officer: see `enforce reinstate`.
+
     \b
     Examples:
-      $ enforce paid SS-2026-00042 1000 --reference ICBC-20261201-0007
+      $ enforce paid SS-2026-00042 1000 --reference ICBC-20261201-0007 --on 2026-12-01
       $ enforce paid --from statement.csv --dry-run
       $ enforce paid --from statement.csv --unmatched unmatched.csv
     """
     one = {"CASE": named, "AMOUNT": amount, "--reference": reference}
     if file:
-        if any(one.values()):
+        if any(one.values()) or on:
             raise typer.BadParameter("one payment, or --from FILE: say only one of them")
         from starter.cli import statement
 
@@ -138,7 +152,9 @@ def paid(
     from starter.settings import Settings
     from workflows.messages import PaymentReceived
 
-    said = desk.understood(PaymentReceived, by=officer, reference=reference, amount=amount)
+    said = desk.understood(
+        PaymentReceived, by=officer, reference=reference, amount=amount, on=on and on.date()
+    )
     tell(named, lambda client, case: desk.pay(client, Settings().task_queue, case, said), as_json)
 
 

@@ -218,6 +218,9 @@ def agent(seen: "AgentView") -> None:
     out = console()
     if seen.cases:
         parts += [_cases(seen, wide=out.width >= WIDE), ""]
+    if any(case.awaiting for case in seen.cases):
+        waits = ((w, c.case_no, command(w, c.case_no, c.number)) for c in seen.cases for w in c.awaiting)
+        parts += [rows(table("awaiting", "case", "next"), waits), ""]
     if seen.quarantine:
         resting = ((written(n.number), str(n.until)) for n in seen.quarantine)
         parts.append(rows(table("in quarantine", "until"), resting))

@@ -44,6 +44,8 @@ def count(
             _reconcile(given, matched)
         prompts.agreed(f"count {several(planned.lines, 'payment')}, {yuan(planned.amount)}?", yes)
         matched, run = asyncio.run(_pay(matched, record.cases, officer))
+        if not as_json:
+            _tell_of_shutdowns(matched)
     if as_json:
         show.json(_as_data(file, given, matched, dry_run))
     else:
@@ -78,7 +80,11 @@ async def _pay(
     async def pay(one: "Matched") -> str:
         known = cases[one.case_no]
         said = desk.understood(
-            PaymentReceived, by=officer, reference=one.line.reference, amount=one.line.amount
+            PaymentReceived,
+            by=officer,
+            reference=one.line.reference,
+            amount=one.line.amount,
+            on=one.line.on,
         )
         if known.outcome is None:
             case = await desk.find(client, known.case_no)
@@ -110,6 +116,24 @@ async def _pay(
             one.model_copy(update={"outcome": outcome, "reason": answer.text if answer else "not tried"})
         )
     return became, run
+
+
+def _tell_of_shutdowns(matched: "Sequence[Matched]") -> None:
+    """Print which of the cases had shut the account down though the bank had the fine in time (4.5)."""
+    from registry import waits
+    from registry.session import snapshot
+    from rulebook.vocabulary import Awaiting
+    from starter import connect
+    from starter.cli import show
+    from starter.matching import Outcome
+    from starter.settings import Settings
+
+    counted = sorted({one.case_no for one in matched if one.outcome is Outcome.COUNTED})
+    with snapshot(connect.on_record(Settings())) as session:
+        shut = [case_no for case_no in counted if Awaiting.REINSTATEMENT in waits.of(session, case_no)]
+    for case_no in shut:
+        said = f"{case_no}: paid in time, but the account was shut down: enforce reinstate {case_no}"
+        show.console().print(said, soft_wrap=True)
 
 
 def _write(file: Path, given: "Statement", matched: "Sequence[Matched]") -> None:

@@ -87,6 +87,11 @@ def _held(of: Record, as_of: datetime) -> Iterator[Next]:
             told = "the number stays frozen" if frozen else "the account stays suspended"
             typed = f"enforce {'unfreeze' if frozen else 'reopen'} {of.case.case_no}"
             yield Next(text=told, rules=("1.4",), command=typed)
+    if of.balance.paid and any(hold.kind is Hold.SHUTDOWN for hold in standing):
+        told = "the account stays shut down; since the agent has paid, an officer may take that back"
+        if Awaiting.REINSTATEMENT in of.waits:
+            told = "the fine was paid in time, and known too late: the shutdown is to be taken back"
+        yield Next(text=told, rules=("6.3",), command=of.typed(Awaiting.REINSTATEMENT))
     if any(hold.kind is Hold.TAKE_BACK for hold in standing):
         yield renewal(of, as_of)
     resting = of.session.scalars(

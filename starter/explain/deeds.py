@@ -44,6 +44,8 @@ def deed(of: Record, line: AuditLine) -> Deed:
 
 
 def _rules(of: Record, line: AuditLine) -> tuple[str, ...]:
+    if line.result.get("in_time") and line.step.startswith("payment-"):
+        return "4.5", "6.1", "6.2"
     if line.step.startswith("payment-") and of.ended and line.id > of.ended.id:
         return "6.1", "6.3"
     if line.step.startswith("filing-") and of.undone and line.id > of.undone.id:

@@ -127,13 +127,21 @@ class Book:
             fine.case_no, fine.amount, fine.status = case_no, Decimal(amount), status
             session.add(fine)
 
-    def pay(self, case_no: str, amount: str, at: datetime = OPENED, refunded: bool = False) -> None:
+    def pay(
+        self,
+        case_no: str,
+        amount: str,
+        at: datetime = OPENED,
+        refunded: bool = False,
+        had_on: date | None = None,
+    ) -> None:
         self._add(
             Payment(
                 reference=f"B{next(self.serial)}",
                 case_no=case_no,
                 amount=Decimal(amount),
                 received_at=at,
+                had_on=had_on,
                 recorded_by="bank",
                 refund_due_at=at if refunded else None,
                 refunded_at=at if refunded else None,
@@ -324,6 +332,15 @@ def test_a_fine_is_paid_with_the_payment_that_reaches_it(book: Book) -> None:
     book.fine(in_part, "1000")
     book.pay(in_part, "999.99", OPENED + timedelta(days=1))
     assert book.took(Span.PAID) == dict.fromkeys((None, SALE), (1, timedelta(days=3), timedelta(days=3)))
+
+
+def test_a_fine_is_paid_on_the_day_on_which_the_bank_had_it(book: Book) -> None:
+    case_no = book.case()
+    book.fine(case_no, "1000", at=shanghai("2026-03-02", "00:00"))
+    book.pay(case_no, "600", shanghai("2026-03-09"), had_on=date(2026, 3, 5))
+    book.pay(case_no, "400", shanghai("2026-03-03"), had_on=date(2026, 3, 3))  # recorded that morning
+    book.pay(case_no, "500", shanghai("2026-03-07"))
+    assert book.took(Span.PAID)[SALE][1] == timedelta(days=4)
 
 
 def test_a_fine_that_had_been_paid_before_it_was_set_took_no_time(book: Book) -> None:

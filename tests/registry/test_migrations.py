@@ -1,6 +1,7 @@
 """The migrations build what the models describe, however often and by however many at once."""
 
 from datetime import date
+from decimal import Decimal
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -16,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 import registry
-from registry.models import Account, Base, Number
+from registry.models import Account, Base, Number, Payment
 from registry.proof import examine_all
 from registry.session import connect, migrate
 from rulebook.vocabulary import AccountStatus, Holder, NumberStatus
@@ -132,6 +133,10 @@ insert into audit_trail (case_no, step, at, actor, text, result)
         jsonb_build_object('说', E'"\\t\\u2028𠮷', 'of', n / 7.0, 'a', array[1e30, -0.50])
     from generate_series(1, 2500) as n;
 """
+PAID_BEFORE_0008 = """
+insert into payments (reference, case_no, amount, received_at, recorded_by) values
+    ('ICBC-1', 'SS-2026-00001', 400, '2026-03-16 00:10:00+08', '李敏');
+"""
 ROWS = " union all ".join(
     f"select '{table}', to_jsonb({table}) from {table}"
     for table in ("agents", "accounts", "numbers", "cases", "fines", "audit_trail")
@@ -153,6 +158,11 @@ def _on_record(engine: Engine) -> list[Any]:
         return sorted((tuple(row) for row in connection.execute(text(ROWS))), key=str)
 
 
+def _rows_of(engine: Engine, table: str) -> list[dict[str, Any]]:
+    with engine.connect() as connection:
+        return list(connection.scalars(text(f"select to_jsonb({table}) from {table}")))
+
+
 def _triggers(engine: Engine) -> set[tuple[str, ...]]:
     with engine.connect() as connection:
         return {tuple(row) for row in connection.execute(text(TRIGGERS))}
@@ -170,6 +180,22 @@ def test_what_is_on_record_outlives_the_migration_to_the_whole_rulebook_and_back
         assert (table, before.items() <= after.items()) == (same_table, True)
     _take_back_to(earlier, "0001")
     assert (_on_record(earlier), _schema(earlier), _triggers(earlier)) == (rows, schema, triggers)
+
+
+def test_a_payment_from_before_bank_days_has_none_and_outlives_the_migration_and_back(
+    earlier: Engine,
+) -> None:
+    with earlier.begin() as connection:
+        command.upgrade(_config(connection), "0007")
+        connection.execute(text(PAID_BEFORE_0008))
+    rows, schema = _rows_of(earlier, "payments"), _schema(earlier)
+    migrate(earlier)
+    with Session(earlier) as session:
+        payment = session.get_one(Payment, "ICBC-1")
+        assert (payment.amount, payment.had_on) == (Decimal("400.00"), None)
+    assert _rows_of(earlier, "payments") == [{**row, "had_on": None} for row in rows]
+    _take_back_to(earlier, "0007")
+    assert (_rows_of(earlier, "payments"), _schema(earlier)) == (rows, schema)
 
 
 def test_lines_from_before_they_were_chained_prove_themselves_and_stay_as_they_are(earlier: Engine) -> None:

@@ -170,6 +170,16 @@ async def test_a_case_is_dismissed_once_its_number_is_typed(world: World, office
     assert (await case.ended()).outcome is Stage.DISMISSED
 
 
+async def test_a_shutdown_is_taken_back_once_the_number_is_typed(world: World, officer: Officer) -> None:
+    number, case = await a_case(world)
+    async with officer("reinstate", number, "--reason", "已缴清") as screen:
+        await screen.shows("the shutdown is taken back")
+        await screen.shows(f"type {number} to go on: ")
+        screen.type("4000000000\n")
+        assert await screen.ended() == 1, screen.text
+    assert (await case.stage()).ended is False
+
+
 async def test_an_agency_is_closed_for_good_once_the_number_is_typed(world: World, officer: Officer) -> None:
     number, case = await a_case(world, Kind.FRAUD)
     async with officer("serious", number, "--reason", "涉案金额巨大") as screen:

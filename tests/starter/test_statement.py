@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from sqlalchemy import select
 
-from registry.models import Case, Fine, Number, Payment
+from registry.models import Account, Case, Fine, Number, Payment
 from registry.session import Sessions, snapshot
 from rulebook.money import ZERO
 from rulebook.vocabulary import FineStatus, Kind, Stage, written
@@ -129,6 +129,58 @@ def test_an_amount_that_is_not_money_to_the_fen_makes_a_malformed_line(cell: str
 def test_a_reference_that_a_spreadsheet_has_rounded_is_malformed() -> None:
     [one] = match([the_line("2038-01-05,2.03801E+17,甲公司,5,SS-2026-00042")], A_CASE)
     assert (one.outcome, "has rounded it" in one.reason) == (Outcome.MALFORMED, True)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("2026-11-20", "2026/11/20", "2026.11.20", "20261120", "2026年11月20日", "２０２６－１１－２０"),
+        *("2026-11-20 10:15:09", "2026/11/20 9:05", "20261120 101509", "20261120101509"),
+        *("2026-11-20T10:15:09.123", "2026年11月20日 10时15分09秒", '="2026-11-20"', "2026–11–20"),
+    ],
+)
+def test_the_day_on_which_the_bank_had_it_is_understood_as_banks_write_it(cell: str) -> None:
+    line = the_line(f"{cell},R1,甲公司,5,罚款")
+    assert (line.on, line.fault) == (date(2026, 11, 20), "")
+
+
+@pytest.mark.parametrize(
+    "headings",
+    [
+        *("交易日期,交易时间", "交易时间,交易日期", "交易日,记账日期", "记账日期,说明", "日期,交易时间"),
+        *("交易日期[ Transaction Date ],x", "Posting Date,x", "入账日期,起息日"),
+    ],
+)
+def test_the_day_is_told_by_its_heading(headings: str) -> None:
+    first = not headings.startswith("交易时间")
+    cells = "2026-11-20,10:15:09" if first else "10:15:09,2026-11-20"
+    assert the_line(f"{cells},R1,5", f"{headings},流水号,金额\n").on == date(2026, 11, 20)
+
+
+@pytest.mark.parametrize("headings", ["流水号,金额", "交易日期,流水号,金额"])
+def test_a_payment_without_a_day_is_one_of_the_day_on_which_it_is_recorded(headings: str) -> None:
+    line = the_line("R1,5" if headings.startswith("流水号") else ",R1,5", f"{headings}\n")
+    assert (line.on, line.fault) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("20/11/2026", "'20/11/2026' is no day: 2026-11-20 would be one"),
+        ("11-20", "'11-20' is no day"),
+        ("46346", "'46346' is no day"),
+        ("昨日", "'昨日' is no day"),
+        ("2026-11-20 下午", "is no day"),
+        ("202611201", "is no day"),
+        ("2026-02-30", "'2026-02-30' is no day of the calendar"),
+        ("0000-01-01", "is no day of the calendar"),
+    ],
+)
+def test_a_day_that_can_not_be_read_makes_a_malformed_line(cell: str, why: str) -> None:
+    [one] = match([the_line(f"{cell},R1,甲公司,5,SS-2026-00042")], A_CASE)
+    assert one.outcome is Outcome.MALFORMED
+    assert one.reason.startswith("date: ")
+    assert why in one.reason
 
 
 @pytest.mark.parametrize(
@@ -281,6 +333,15 @@ def test_a_reference_counts_once() -> None:
     ]
 
 
+def test_of_what_was_counted_as_of_a_later_day_the_statement_says_so() -> None:
+    counted = {"R9": Counted("SS-2026-00042", Decimal("1000.00"), date(2038, 1, 8))}
+    [one] = match([paid(reference="R9")], on_file(a_case(), payments=counted))
+    assert (one.outcome, one.reason) == (
+        Outcome.COUNTED_ALREADY,
+        "SS-2026-00042, and on record as of 2038-01-08",
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [paid(amount="999", reference="R9"), paid(remark="SS-2026-00043", reference="R9")],
@@ -412,7 +473,7 @@ class Ledger:
         return case_no
 
     def line(
-        self, outcome: Outcome, reference: str, payer: str, amount: str, remark: str, day: str = "2038-02-01"
+        self, outcome: Outcome, reference: str, payer: str, amount: str, remark: str, day: str = "2020-02-03"
     ) -> None:
         """A line that has to come to this outcome."""
         self.lines.append((outcome, [day, reference, payer, amount, remark]))
@@ -668,6 +729,67 @@ async def test_a_payment_that_is_refused_is_a_line_of_the_result(
     assert ledger.references() == {good}
 
 
+async def test_a_payment_of_a_day_to_come_is_a_line_of_the_result(
+    world: World, enforce: Enforce, ledger: Ledger, tmp_path: Path
+) -> None:
+    [number] = an_agent(world.on_record)
+    ledger.line(Outcome.FAILED, "F1", "某人", "7", ledger.owing(number), day="2999-02-01")
+    (tmp_path / "s.csv").write_text(ledger.csv(), "utf-8")
+    told = await enforce("paid", "--from", "s.csv", "--yes")
+    assert told.code == 1
+    assert "the bank can't have had it on 2999-02-01: today is" in told.out
+    assert ledger.references() == set()
+
+
+async def test_a_statement_that_comes_after_the_shutdown_tells_that_the_fine_was_paid_in_time(
+    world: World, enforce: Enforce, ledger: Ledger, tmp_path: Path
+) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number), on="2038-03-01")
+    await case.until("2038-03-05", "00:11")
+    await case.until("2038-03-13", "00:11")
+    case_no = (await case.ended()).case_no
+    agent_id = world.rows(Account)[0].agent_id
+    ledger.line(Outcome.TO_COUNT, "R1", "某人", "1000", case_no, day="2020-02-03")
+    (tmp_path / "s.csv").write_text(ledger.csv(), "utf-8")
+
+    told = await enforce("paid", "--from", "s.csv", "--yes")
+
+    typed = f"enforce reinstate {case_no}"
+    assert f"{case_no}: paid in time, but the account was shut down: {typed}" in told.out, told.err
+    [task] = [task for task in (await enforce("todo", "--json")).json if task["case_no"] == case_no]
+    assert (task["what"], task["next"]) == ("reinstatement", f'{typed} --reason "..."')
+    assert (await enforce("case", case_no, "--json")).json["awaiting"] == ["reinstatement"]
+    assert f"next: {typed}" in (await enforce("case", case_no)).out
+    assert typed in (await enforce("agent", agent_id)).out
+    explained = await enforce("explain", case_no)
+    assert "had by the bank on 2020-02-03" in explained.out
+    assert "the shutdown is to be taken back" in explained.out
+
+    back = await enforce("reinstate", case_no, "--reason", "银行已于期限内入账")
+    assert "1 numbers returned to their agent" in back.out, back.err
+    assert f"Account of agent {agent_id} reopened" in back.out
+    assert (await enforce("agent", agent_id, "--json")).json["account"] == "open"
+    assert (await enforce("case", case_no, "--json")).json["awaiting"] == []
+    assert "Shutdown taken back" in (await enforce("explain", case_no)).out
+    again = await enforce("reinstate", case_no, "--reason", "银行已于期限内入账")
+    assert (again.code, "keeps no account shut down" in again.err) == (1, True)
+    kept = await enforce("reinstate", case_no, "--keep", "--reason", "误")
+    assert (kept.code, "no reinstatement waits" in kept.err) == (1, True)
+
+
+async def test_one_payment_is_dated_by_the_officer_who_records_it(
+    world: World, enforce: Enforce, ledger: Ledger
+) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = ledger.owing(number)
+    paid_on = ("paid", case_no, "5", "--reference", "R1", "--on")
+    assert (await enforce(*paid_on, "2020-02-03")).code == 0
+    assert [payment.had_on for payment in world.rows(Payment)] == [date(2020, 2, 3)]
+    other = await enforce(*paid_on, "2020-02-04")
+    assert (other.code, "was counted already, with ¥5.00 of 2020-02-03" in other.err) == (1, True)
+
+
 async def test_nothing_is_counted_while_temporal_does_not_answer(
     enforce: Enforce, ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -706,6 +828,8 @@ async def test_ctrl_c_stops_and_the_same_command_counts_the_rest(
         (("SS-2026-00042", "5"), "--reference missing"),
         (("SS-2026-00042", "5", "--reference", "R", "--from", "s.csv"), "say only one of them"),
         (("--reference", "R", "--from", "s.csv"), "say only one of them"),
+        (("--on", "2026-11-20", "--from", "s.csv"), "say only one of them"),
+        (("SS-2026-00042", "5", "--reference", "R", "--on", "Friday"), "does not match the format"),
         (("SS-2026-00042", "5", "--reference", "R", "--dry-run"), "go with --from FILE"),
         (("--from", "missing.csv"), "does not exist"),
     ],
