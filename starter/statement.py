@@ -5,7 +5,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date as Day  # noqa: N812: a field goes by the other name
+from datetime import date as Day  # a field goes by the other name
 from decimal import Decimal
 from typing import NamedTuple
 
