@@ -14,7 +14,7 @@ from registry.session import Sessions
 from registry.shown import Raised
 from rulebook.money import ZERO, Balance, yuan
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, NoticeKind, Stage
+from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, NoticeKind, Stage, day_of
 
 
 class ImposeFine(Step):
@@ -194,7 +194,7 @@ class Fines:
             case = the_case(session, order.case_no)
             done = audit.recorded(session, order.case_no, order.step, PaymentRecorded, order.opened)
             if known := session.get(Payment, order.reference):
-                had_on = known.had_on or _day(known.received_at)
+                had_on = known.had_on or day_of(known.received_at)
                 if done and done.amount == order.amount and order.on in (None, had_on):
                     return done
                 where = "" if known.case_no == order.case_no else f" for case {known.case_no}"
@@ -202,8 +202,8 @@ class Fines:
                     f"bank reference {order.reference} was counted already{where}, "
                     f"with {yuan(known.amount)} of {had_on}"
                 )
-            if order.on and order.on > _day(order.at):
-                raise Refused(f"the bank can't have had it on {order.on}: today is {_day(order.at)}")
+            if order.on and order.on > day_of(order.at):
+                raise Refused(f"the bank can't have had it on {order.on}: today is {day_of(order.at)}")
             to_refund = bool(case.outcome and case.outcome.undone)
             session.add(
                 Payment(
@@ -321,10 +321,6 @@ class Fines:
             text = f"{yuan(total)} refunded, reference {order.reference}"
             line = audit.line(order.at, order.by, text)
             return audit.record(session, order.case_no, order.step, audit.Done(line=line))
-
-
-def _day(moment: datetime) -> date:
-    return moment.astimezone(SHANGHAI).date()
 
 
 def _lock_agent(session: Session, case: Case) -> None:

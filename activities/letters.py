@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from pylopdf_fonts_zh_cn import sans_path
 
 from rulebook.money import capitals
-from rulebook.vocabulary import SHANGHAI, Kind, NoticeKind, printable, written
+from rulebook.vocabulary import Kind, NoticeKind, day_of, printable, written
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
@@ -73,18 +73,17 @@ class Written(BaseModel):
     pdf: bytes
 
 
-def day_of(moment: datetime | date) -> date:
-    """The day of a moment in Asia/Shanghai."""
-    return moment.astimezone(SHANGHAI).date() if isinstance(moment, datetime) else moment
+def _day(moment: datetime | date) -> date:
+    return day_of(moment) if isinstance(moment, datetime) else moment
 
 
 def _chinese_date(moment: datetime | date) -> str:
-    day = day_of(moment)
+    day = _day(moment)
     return f"{day.year}年{day.month}月{day.day}日"
 
 
 def _english_date(moment: datetime | date) -> str:
-    day = day_of(moment)
+    day = _day(moment)
     return f"{day.day} {day:%B %Y}"
 
 

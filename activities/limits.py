@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.fines import balance
-from activities.letters import day_of
 from activities.notices import notice_of
 from activities.step import Step
 from registry import audit
@@ -20,7 +19,7 @@ from registry.session import Sessions
 from registry.shown import Line
 from rulebook.deadlines import Deadline, later
 from rulebook.money import Balance
-from rulebook.vocabulary import Awaiting, FineStatus, NoticeKind, Stage
+from rulebook.vocabulary import Awaiting, FineStatus, NoticeKind, Stage, day_of
 from rulebook.working_days import deadline, working_days
 
 

@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.channels import Channel, Letter, Undeliverable, mail
 from activities.fines import balance
-from activities.letters import Letters, day_of
+from activities.letters import Letters
 from activities.step import Refused, Serious, Step, standing_case, the_case
 from registry import audit, waits
 from registry.calendar import calendar
@@ -24,7 +24,7 @@ from registry.session import Sessions
 from rulebook.deadlines import Deadline, later
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, Holder, NoticeKind, Stage
+from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, Holder, NoticeKind, Stage, day_of
 from rulebook.working_days import deadline
 
 

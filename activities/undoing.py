@@ -23,7 +23,6 @@ from registry.models import (
     HoldRow,
     Number,
     Payment,
-    Wait,
 )
 from registry.session import Sessions
 from registry.shown import Line
@@ -165,7 +164,10 @@ class Undoing:
                 raise Refused(f"case {case.case_no} is open: nothing is taken back before it has ended")
             now = balance(session, case.case_no)
             if order.keep:
-                _refuse_unless_waiting(session, case)
+                if Awaiting.REINSTATEMENT not in waits.of(session, case.case_no):
+                    raise Refused(
+                        f"no reinstatement waits in case {case.case_no}: its shutdown stays in any case"
+                    )
                 line = audit.line(order.at, order.by, f"The shutdown stays ({order.reason})")
                 kept = CaseReinstated(line=line, outcome=case.outcome, balance=now)
                 waits.end(session, case.case_no, Awaiting.REINSTATEMENT, order.at)
@@ -232,14 +234,6 @@ def _lift(session: Session, case: Case, order: LiftHold) -> HoldLifted:
 
 
 _SHUTS = (Hold.SHUTDOWN, Hold.RECLAIM)
-
-
-def _refuse_unless_waiting(session: Session, case: Case) -> None:
-    waits_for_it = select(Wait.id).where(
-        *(Wait.case_no == case.case_no, Wait.what == Awaiting.REINSTATEMENT, Wait.ended_at.is_(None))
-    )
-    if session.scalar(waits_for_it) is None:
-        raise Refused(f"no reinstatement waits in case {case.case_no}: its shutdown stays in any case")
 
 
 def _to_reinstate(session: Session, case: Case) -> set[str]:

@@ -30,7 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from rulebook.deadlines import Deadline
 from rulebook.money import ZERO
 from rulebook.policy import Policy
-from rulebook.vocabulary import SHANGHAI, Business, Kind, Stage
+from rulebook.vocabulary import Business, Kind, Stage, day_of
 from rulebook.working_days import Calendar, deadline, working_days
 
 UNKNOWN = (
@@ -193,7 +193,7 @@ def backtest(
         agents[facts.agent].append(facts)
     results = []
     for mine in agents.values():
-        run = _Agent(draft, calendar, [f for f in mine if since <= _day(f.opened_at) <= until])
+        run = _Agent(draft, calendar, [f for f in mine if since <= day_of(f.opened_at) <= until])
         results += run.results(mine, as_of)
     results.sort(key=lambda result: (result.opened_at, result.case_no))
     drafted = [(result.agent, result.under_draft) for result in results if result.under_draft]
@@ -206,10 +206,6 @@ def backtest(
         under_draft=Totals.of(drafted),
         changes=Counter(result.change for result in results),
     )
-
-
-def _day(moment: datetime) -> date:
-    return moment.astimezone(SHANGHAI).date()
 
 
 # What comes first of what comes at one instant.
@@ -275,7 +271,7 @@ class _Course:
     def stand_still(self, at: datetime, calendar: Calendar) -> None:
         """Stop the clock (4.4). What is left counts on: the day on which it stops too, and one at least."""
         if self.stops and self.limit and self.counted_from and not self.still:
-            first = max(_day(at), _day(self.counted_from) + timedelta(days=1))
+            first = max(day_of(at), day_of(self.counted_from) + timedelta(days=1))
             self.within = max(1, working_days(first, self.limit.last_day, calendar))
             self.still = True
 
@@ -398,7 +394,7 @@ class _Agent:
         else:
             self._fine(course)
             fined = facts.first(Deed.FINED)
-            as_on_record = fined is not None and _day(fined) == _day(self.now)
+            as_on_record = fined is not None and day_of(fined) == day_of(self.now)
             served = facts.served.get(Stage.PAYMENT) if as_on_record else self.now
             course.begin(Stage.PAYMENT, self.draft.secondary_sale.pay_within, served)
 
@@ -486,5 +482,5 @@ def _change(on_record: Outcome, under: Outcome | None) -> Change:
 
 
 def _told(outcome: Outcome) -> tuple[object, ...]:
-    day = outcome.taken_back_at and _day(outcome.taken_back_at)
+    day = outcome.taken_back_at and day_of(outcome.taken_back_at)
     return outcome.stage, outcome.offence, outcome.fine, day

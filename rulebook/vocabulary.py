@@ -1,5 +1,6 @@
 """The words of the rulebook, and the moves of status that it allows."""
 
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -8,6 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 """Rulebook 4.1: every limit is counted in this time zone."""
+
+
+def day_of(moment: datetime) -> date:
+    """The day of a moment in Asia/Shanghai."""
+    return moment.astimezone(SHANGHAI).date()
 
 
 class Kind(StrEnum):

@@ -11,14 +11,7 @@ from rulebook.vocabulary import Awaiting, Kind, Number400, Stage
 from starter.desk import RENEWALS, away
 from workflows import attributes, names
 
-_BESIDE = (
-    names.SERIOUS_CIRCUMSTANCES,
-    names.APPEAL,
-    names.DISMISSAL,
-    names.RESTITUTION,
-    names.REINSTATEMENT,
-)
-_LISTED = [*names.CLAUSES.values(), *_BESIDE]
+_LISTED = [*names.CLAUSES.values(), *names.BESIDE]
 
 
 class Entry(BaseModel):

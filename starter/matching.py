@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.models import Agent, Case, Fine, Payment
 from rulebook.money import ZERO, Balance, yuan
-from rulebook.vocabulary import SHANGHAI, FineStatus, Kind, Stage, plain_number, written
+from rulebook.vocabulary import FineStatus, Kind, Stage, day_of, plain_number, written
 from starter.statement import DASHES, Line, Total, even, total_of
 
 _PREFIXES = "|".join(kind.prefix for kind in Kind)
@@ -132,8 +132,7 @@ def on_record(session: Session, lines: Sequence[Line]) -> Record:
         },
         agents=agents,
         payments={
-            p.reference: Counted(p.case_no, p.amount, p.had_on or p.received_at.astimezone(SHANGHAI).date())
-            for p in payments
+            p.reference: Counted(p.case_no, p.amount, p.had_on or day_of(p.received_at)) for p in payments
         },
     )
 

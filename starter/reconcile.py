@@ -38,10 +38,7 @@ from starter.history import Told
 from workflows import attributes, names
 from workflows.messages import AppealReceived, AppealStart, RestitutionStart
 
-_BESIDE = (
-    *(names.SERIOUS_CIRCUMSTANCES, names.APPEAL, names.DISMISSAL, names.RESTITUTION),
-    *(names.LATE_PAYMENT, names.AFTER_CASE, names.REINSTATEMENT),
-)
+_AROUND = (*names.BESIDE, names.LATE_PAYMENT, names.AFTER_CASE)
 _AT_ONCE = 20
 _GOES_ON = {
     Awaiting.APPEAL: APPEAL,
@@ -123,7 +120,7 @@ class Disagreement:
 
 async def runs(client: Client, task_queue: str, progress: Callable[[int, int], None]) -> list[Run]:
     """All workflows about cases that Temporal has, with what their histories tell. Raises `Unreachable`."""
-    types = ", ".join(map(repr, (*names.CLAUSES.values(), *_BESIDE)))
+    types = ", ".join(map(repr, (*names.CLAUSES.values(), *_AROUND)))
     query = f"WorkflowType IN ({types}) AND TaskQueue = '{task_queue}'"
     try:
         listed = [one async for one in client.list_workflows(query)]
@@ -457,9 +454,7 @@ def _left_over(
     again: dict[str, dict[str, Any]] = {}
     commands = []
     for said in told.said:
-        signal = {"rectified": "rectification_reported", "bounced": "notice_bounced"}.get(
-            said.name, said.name
-        )
+        signal = _AS_SIGNALS.get(said.name, said.name)
         if signal in began and any(line.text.startswith(began[signal]) for line in lost):
             again[signal] = said.content
         elif (typed := _typed(said.name, said.content, named)) and _is_lost(said.content, lost):

@@ -14,6 +14,8 @@ APPEAL = "Appeal"
 DISMISSAL = "Dismissal"
 RESTITUTION = "Restitution"
 REINSTATEMENT = "Reinstatement"
+BESIDE = (SERIOUS_CIRCUMSTANCES, APPEAL, DISMISSAL, RESTITUTION, REINSTATEMENT)
+"""What goes on beside a case, or after it."""
 LATE_PAYMENT = "LatePayment"
 AFTER_CASE = "AfterCase"
 DAILY_ROUND = "DailyRound"
