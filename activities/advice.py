@@ -11,6 +11,7 @@ _COMMANDS = {
     Awaiting.APPROVAL: ("enforce approve {case}", "or reject; by another officer than the one who proposed"),
     Awaiting.FILING: ("enforce filing FILING submitted", "or acknowledged, refused, waived"),
     Awaiting.DELIVERY: ("enforce served {case} --by HOW --on DATE --proof FILE", ""),
+    Awaiting.RESUMPTION: ("enforce resume {case}", "the case is held: its clock stands still until then"),
     Awaiting.RENEWAL: ("enforce renewed {number} --until DATE", ""),
     Awaiting.REINSTATEMENT: (
         'enforce reinstate {case} --reason "..."',

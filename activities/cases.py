@@ -317,6 +317,7 @@ class Cases:
             case.outcome, case.closed_at = outcome, order.at
             if outcome is Stage.SHUT_DOWN:  # the fine may have come in just before
                 bring_up_if_in_time(session, case, order.at)
-            waits.end(session, case.case_no, Awaiting.VERIFICATION, order.at)
+            for what in (Awaiting.VERIFICATION, Awaiting.RESUMPTION):
+                waits.end(session, case.case_no, what, order.at)
             closed = CaseClosed(line=audit.line(order.at, order.by, text), outcome=outcome)
             return audit.record(session, order.case_no, order.step, closed)

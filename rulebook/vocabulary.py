@@ -113,6 +113,7 @@ class Awaiting(StrEnum):
     APPROVAL = "approval"
     FILING = "filing"
     DELIVERY = "delivery"
+    RESUMPTION = "resumption"
     RENEWAL = "renewal"
     REINSTATEMENT = "reinstatement"
     REFUND = "refund"

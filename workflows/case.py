@@ -108,7 +108,7 @@ class Case(Limited):
                 outcome, reason = await self._void_fine(reason)
         self._stage = outcome  # from here on, no officer's command comes in between
         self._limit = None
-        self._awaiting -= {Awaiting.VERIFICATION, Awaiting.APPEAL}
+        self._awaiting -= {Awaiting.VERIFICATION, Awaiting.APPEAL, Awaiting.RESUMPTION}
         await self.take_up()
         if outcome.undone and workflow.patched("undone-newest-first"):
             outcome = await self._undone(outcome, by, reason)

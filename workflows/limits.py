@@ -198,6 +198,8 @@ class Limited(Undoable):
                 self._stops[found.what] = found.why
                 if found.what == "appeal":
                     self._awaiting.add(Awaiting.APPEAL)
+                elif workflow.patched("holds-await-a-resumption"):
+                    self._awaiting.add(Awaiting.RESUMPTION)
             case "anew":
                 self._restated = "extended", found.why
 
@@ -271,7 +273,10 @@ class Limited(Undoable):
     async def hold(self, message: HoldCase) -> Answer:
         """Stop the clock of the limit that runs (4.4)."""
         self._stops["held"] = message.reason
-        await self.add_line(self.asked("hold"), message.officer, f"Case held: {message.reason}")
+        if workflow.patched("holds-await-a-resumption"):
+            self._awaiting.add(Awaiting.RESUMPTION)
+        text = f"Case held: {message.reason}"
+        await self.add_line(self.asked("hold"), message.officer, text, begins=Awaiting.RESUMPTION)
         return self.answer("held: the clock stands still until it is resumed")
 
     @hold.validator
@@ -287,8 +292,9 @@ class Limited(Undoable):
     async def resume(self, message: ResumeCase) -> Answer:
         """Let the clock go on, with what was left of the limit."""
         text = "Case resumed" + (f": {message.reason}" if message.reason else "")
-        await self.add_line(self.asked("resume"), message.officer, text)
+        await self.add_line(self.asked("resume"), message.officer, text, ends=Awaiting.RESUMPTION)
         self._stops.pop("held", None)
+        self._awaiting.discard(Awaiting.RESUMPTION)
         return self.answer("resumed" + ("; an appeal is still pending" if self._stops else ""))
 
     @resume.validator

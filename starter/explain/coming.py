@@ -60,7 +60,7 @@ def _waiting(of: Record, days: Calendar, as_of: datetime) -> Iterator[Next]:
         yield waits(Awaiting.APPEAL, told, "5.1 4.4" if is_open else "5.1")
     if is_open and limit and (held := of.held):
         told = f"held by {held.actor}: the clock stands still until the case is resumed{left}"
-        yield Next(text=told, rules=("4.4",), command=f"enforce resume {of.case.case_no}", holds_up=True)
+        yield waits(Awaiting.RESUMPTION, told, "4.4")
     if Awaiting.VERIFICATION in of.waits and limit:
         ends = reckoned(limit, days)
         rest = f"; if it fails, the limit {'ends' if ends.at > as_of else 'has ended'} {ends.last_day} 24:00"

@@ -1,6 +1,6 @@
 """The migrations build what the models describe, however often and by however many at once."""
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -12,15 +12,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 import registry
-from registry.models import Account, Base, Number, Payment
+from registry.models import Account, Base, Number, Payment, Wait
 from registry.proof import examine_all
 from registry.session import connect, migrate
-from rulebook.vocabulary import AccountStatus, Holder, NumberStatus
+from rulebook.vocabulary import SHANGHAI, AccountStatus, Awaiting, Holder, NumberStatus
 
 # Everything that a schema consists of but triggers and functions, which the models don't describe.
 SCHEMA = """
@@ -137,6 +137,22 @@ PAID_BEFORE_0008 = """
 insert into payments (reference, case_no, amount, received_at, recorded_by) values
     ('ICBC-1', 'SS-2026-00001', 400, '2026-03-16 00:10:00+08', '李敏');
 """
+HELD_BEFORE_0009 = """
+insert into numbers
+    select '400800000' || n, 'A1', '乙商贸有限公司', '91310000MA1FL0000X', '中国电信', 'active', null, null
+    from generate_series(3, 5) as n;
+insert into cases (case_no, kind, number, agent_id, workflow_id, run_id, policy, opened_at, opened_by)
+    select 'SS-2026-0000' || n, 'secondary-sale', '400800000' || n + 1, 'A1', 'w' || n, 'r' || n,
+        '2017-02-16', now(), 'monitor' from generate_series(2, 4) as n;
+insert into audit_trail (case_no, step, at, actor, text, result) values
+    ('SS-2026-00001', 'hold-1', '2026-01-05 12:00:00+08', '李敏', '', '{}'),
+    ('SS-2026-00002', 'hold-1', '2026-01-05 12:00:00+08', '李敏', '', '{}'),
+    ('SS-2026-00002', 'resume-2', '2026-01-06 12:00:00+08', '李敏', '', '{}'),
+    ('SS-2026-00002', 'hold-3', '2026-01-07 12:00:00+08', '李敏', '', '{}'),
+    ('SS-2026-00003', 'hold-1', '2026-01-08 12:00:00+08', '李敏', '', '{}'),
+    ('SS-2026-00003', 'resume-2', '2026-01-09 12:00:00+08', '李敏', '', '{}'),
+    ('SS-2026-00004', 'verify-1', '2026-01-09 12:00:00+08', '李敏', '', '{}');
+"""
 ROWS = " union all ".join(
     f"select '{table}', to_jsonb({table}) from {table}"
     for table in ("agents", "accounts", "numbers", "cases", "fines", "audit_trail")
@@ -196,6 +212,16 @@ def test_a_payment_from_before_bank_days_has_none_and_outlives_the_migration_and
     assert _rows_of(earlier, "payments") == [{**row, "had_on": None} for row in rows]
     _take_back_to(earlier, "0007")
     assert (_rows_of(earlier, "payments"), _schema(earlier)) == (rows, schema)
+
+
+def test_a_case_that_was_held_before_waits_for_its_resumption_since_then(earlier: Engine) -> None:
+    with earlier.begin() as connection:
+        connection.execute(text(HELD_BEFORE_0009))
+    migrate(earlier)
+    with Session(earlier) as session:
+        [wait] = session.scalars(select(Wait))  # of a case that has ended, or was resumed, nothing waits
+        assert (wait.case_no, wait.what, wait.ended_at) == ("SS-2026-00002", Awaiting.RESUMPTION, None)
+        assert wait.since == datetime(2026, 1, 7, 12, tzinfo=SHANGHAI)
 
 
 def test_lines_from_before_they_were_chained_prove_themselves_and_stay_as_they_are(earlier: Engine) -> None:

@@ -49,6 +49,27 @@ async def test_what_waits_is_listed_with_the_command_to_type_until_it_is_done(
     assert await _listed(enforce, case_no) == []
 
 
+async def test_a_case_that_is_held_is_not_forgotten(world: World, enforce: Enforce) -> None:
+    held, settled = an_agent(world.on_record, numbers=2)
+    cases = [await world.open(a_report(number)) for number in (held, settled)]
+    case_no, other = [await case.case_no() for case in cases]
+    for number in (held, settled):
+        await enforce("hold", number, "--reason", "等待公安机关反馈")
+    [task] = await _listed(enforce, case_no)
+    assert (task["what"], task["next"]) == ("resumption", f"enforce resume {case_no}")
+    listed = await enforce("cases", "--awaiting", "resumption", "--number", held, "--json")
+    assert [case["case_no"] for case in listed.json] == [case_no]
+
+    await enforce(*task["next"].split()[1:])
+    assert await _listed(enforce, case_no) == []
+    assert (await cases[0].story()).awaiting == ()
+
+    await enforce("rectified", settled)
+    await enforce("verify", settled, "--pass")
+    assert (await cases[1].ended()).outcome is Stage.RECTIFIED
+    assert await _listed(enforce, other) == []
+
+
 async def test_what_was_taken_to_the_supervisor_comes_first_then_the_nearest_deadline(
     world: World, enforce: Enforce
 ) -> None:
