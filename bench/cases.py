@@ -26,7 +26,7 @@ from rulebook.policy import in_force
 from rulebook.report import Report
 from rulebook.vocabulary import Kind
 from rulebook.working_days import Calendar, deadline
-from starter import connect, desk, reports
+from starter import connect, desk, lookup, reports
 from starter.virtual_time import VirtualTime
 from workflows.messages import RectificationReported, Verify
 
@@ -107,7 +107,7 @@ class Player:
             handle = self.client.get_workflow_handle(named)
             await self._served[number].wait()  # nobody acts on a case before its notice
             if fate == "rectified":
-                case = desk.Case(named, "", "", "", (), open=True, number=number)
+                case = lookup.Case(named, "", "", "", (), open=True, number=number)
                 await desk.act(self.client, case, "rectified", RectificationReported(by="李敏"))
                 await desk.act(self.client, case, "verify", Verify(officer="李敏", passed=True))
             elif fate == "settled":

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationError
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 """Rulebook 4.1: every limit is counted in this time zone."""
@@ -362,6 +362,12 @@ def _not_empty(text: str) -> str:
 
 OneLine = Annotated[str, StringConstraints(max_length=200), AfterValidator(_not_empty)]
 """Text from outside for one line of a letter, a header or a table: no control characters, at most 200."""
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with what came from outside, in one line for people."""
+    found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+    return "; ".join(f"{where}: {what}" if where else what for where, what in found)
 
 
 def workflow_id(kind: Kind, number: str) -> str:

@@ -8,15 +8,15 @@ from registry import audit, waits
 from registry.models import Case, Filing, Fine, Notice, Number
 from registry.session import Sessions
 from rulebook.vocabulary import FineStatus, written
-from starter import desk
+from starter import lookup
 from starter.settings import Refused
 from workflows.messages import NoticeShown, Story
 
 
-def find(on_record: Sessions, named: str) -> desk.Case:
+def find(on_record: Sessions, named: str) -> lookup.Case:
     """The ended case of that name, for commands on a case that Temporal has forgotten. Raises `Refused`."""
     told = story(on_record, named)
-    return desk.Case(told.workflow_id, "", told.case_no, told.stage, (), open=False, number=told.number)
+    return lookup.Case(told.workflow_id, "", told.case_no, told.stage, (), open=False, number=told.number)
 
 
 def story(on_record: Sessions, named: str) -> Story:

@@ -17,7 +17,7 @@ from activities.calendars import OpenCases, moved_deadlines
 from registry.calendar import COLUMNS, Day, What, calendar
 from registry.models import CalendarDay
 from rulebook.working_days import Calendar, days_off
-from starter.desk import away
+from starter.lookup import away
 from starter.settings import Refused, Unreachable
 from workflows.calendar import CALENDAR_CHANGED, CalendarChanged, Walk, Walked
 

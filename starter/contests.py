@@ -8,15 +8,15 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from rulebook.vocabulary import Awaiting
-from starter.desk import (
+from starter.desk import Ended, act
+from starter.lookup import (
     APPEAL,
     BESIDE,
     DISMISSAL,
     REINSTATEMENT,
     RESTITUTION,
     Case,
-    Ended,
-    act,
+    beside,
     described,
     told_or_failed,
 )
@@ -118,13 +118,6 @@ async def restore(client: Client, case: Case, command: str, message: Message) ->
     if found is None:
         raise Refused(f"{case.case_no}: nothing is left to do after it; see `enforce case {case.case_no}`")
     return await act(client, found, command, message)
-
-
-async def beside(client: Client, case_no: str) -> list[Case]:
-    """What goes on beside a case or after it, while it does: serious circumstances, appeal, restitution."""
-    ids = (f"{kind}{case_no}" for kind in BESIDE)
-    found = await asyncio.gather(*(described(client, one) for one in ids))
-    return [proceeding for proceeding in found if proceeding and proceeding.open]
 
 
 async def restitution(client: Client, case_no: str) -> Case | None:

@@ -8,7 +8,7 @@ from temporalio.service import RPCError
 
 from rulebook.deadlines import Deadline
 from rulebook.vocabulary import Awaiting, Kind, Number400, Stage
-from starter.desk import RENEWALS, away
+from starter.lookup import RENEWALS, away
 from workflows import attributes, names
 
 _LISTED = [*names.CLAUSES.values(), *names.BESIDE]

@@ -5,7 +5,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from rulebook.vocabulary import Kind
-from starter.desk import SERIOUS, Case, described, story, told_or_failed
+from starter.lookup import SERIOUS, Case, described, story, told_or_failed
 from starter.settings import Refused
 from workflows import names
 from workflows.messages import SeriousProposed, Story

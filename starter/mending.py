@@ -17,7 +17,7 @@ from registry.models import AuditLine
 from registry.session import Sessions
 from rulebook.vocabulary import written
 from starter import reports
-from starter.desk import APPEAL, RESTITUTION
+from starter.lookup import APPEAL, RESTITUTION
 from starter.reconcile import LOST, Disagreement, Finding, Run, What
 from starter.settings import Refused
 from workflows import names

@@ -16,10 +16,9 @@ from registry.inbox import Outcome
 from registry.models import Incoming
 from registry.session import Sessions
 from rulebook.report import Report
-from rulebook.vocabulary import IncomingStatus, workflow_id
+from rulebook.vocabulary import IncomingStatus, faults, workflow_id
 from starter.reports import record, start
 from starter.settings import Refused, Unreachable
-from workflows.messages import faults
 
 log = logging.getLogger(__name__)
 

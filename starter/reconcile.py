@@ -33,8 +33,8 @@ from rulebook.money import ZERO
 from rulebook.report import Report
 from rulebook.vocabulary import Awaiting, FilingStatus, Kind, NoticeKind, one_line
 from starter import history
-from starter.desk import APPEAL, RESTITUTION, SERIOUS, away, described
 from starter.history import Told
+from starter.lookup import APPEAL, RESTITUTION, SERIOUS, away, described
 from workflows import attributes, names
 from workflows.messages import AppealReceived, AppealStart, RestitutionStart
 

@@ -19,9 +19,8 @@ from pydantic import (
 )
 
 from activities.webhook import sign
-from rulebook.vocabulary import one_line
+from rulebook.vocabulary import faults, one_line
 from starter.settings import Refused, Settings
-from workflows.messages import faults
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What a source is called that reports by HTTP."""

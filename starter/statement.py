@@ -12,9 +12,9 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rulebook.money import ZERO, Amount
-from rulebook.vocabulary import one_line
+from rulebook.vocabulary import faults, one_line
 from starter.settings import Refused
-from workflows.messages import Reference, faults
+from workflows.messages import Reference
 
 _HEADINGS = {
     "date": (

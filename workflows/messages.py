@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
 )
 
 from registry.shown import FilingShown, Line, Raised
@@ -35,12 +34,6 @@ class Message(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-def faults(error: ValidationError) -> str:
-    """What is wrong with a message, in one line for people."""
-    found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
-    return "; ".join(f"{where}: {what}" if where else what for where, what in found)
 
 
 def build() -> None:

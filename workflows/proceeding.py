@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from rulebook.deadlines import Deadline
     from rulebook.money import Balance
     from rulebook.policy import Policy, in_force
-    from rulebook.vocabulary import Awaiting, Kind, NoticeKind, Stage
+    from rulebook.vocabulary import Awaiting, Kind, NoticeKind, Stage, faults
     from workflows import attributes, names
     from workflows.messages import (
         AccountClosed,
@@ -33,7 +33,6 @@ with workflow.unsafe.imports_passed_through():
         NoticeShown,
         ServedByHand,
         Story,
-        faults,
     )
     from workflows.story import brief, markdown
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from starter.cli.options import Json, Officer
+from starter.cli.options import Json, Officer, understood
 
 
 def add_to(app: typer.Typer) -> None:
@@ -76,8 +76,8 @@ def renewed(
     from starter.settings import Settings
     from workflows.messages import Renewed
 
-    wanted = desk.understood(docket.Filter, number=number).number
-    said = desk.understood(Renewed, officer=officer, until=until.date())
+    wanted = understood(docket.Filter, number=number).number
+    said = understood(Renewed, officer=officer, until=until.date())
 
     async def run() -> None:
         text = await desk.renew(await connect.temporal(Settings()), wanted or "", said)

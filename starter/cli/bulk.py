@@ -9,7 +9,17 @@ import typer
 
 from rulebook.vocabulary import Awaiting, Kind, Stage
 from starter.cli.officers import finding
-from starter.cli.options import AwaitingWhat, Due, InStage, Json, OfAgent, Officer, OfKind, OfNumber
+from starter.cli.options import (
+    AwaitingWhat,
+    Due,
+    InStage,
+    Json,
+    OfAgent,
+    Officer,
+    OfKind,
+    OfNumber,
+    understood,
+)
 
 if TYPE_CHECKING:
     from starter.cli.many import Run
@@ -82,11 +92,10 @@ def extend(
     Example:
       $ enforce bulk extend 2 --stage rectification --due 2026-12-01 --reason "台风停工"
     """
-    from starter import desk
     from workflows.messages import Extend
 
     which = _which(kind, stage, agent, number, awaiting, due)
-    said = desk.understood(Extend, officer=officer, working_days=days, reason=reason)
+    said = understood(Extend, officer=officer, working_days=days, reason=reason)
     by = f"{days} working day{'s' * (days != 1)}"
     _each("extend", said, which, f"extend {{}} by {by}?", dry_run, yes, as_json)
 
@@ -111,11 +120,10 @@ def hold(
     Example:
       $ enforce bulk hold --agent A007 --reason "等待公安机关反馈"
     """
-    from starter import desk
     from workflows.messages import HoldCase
 
     which = _which(kind, stage, agent, number, awaiting, due)
-    said = desk.understood(HoldCase, officer=officer, reason=reason)
+    said = understood(HoldCase, officer=officer, reason=reason)
     _each("hold", said, which, "hold {}?", dry_run, yes, as_json)
 
 
@@ -139,11 +147,10 @@ def resume(
     Example:
       $ enforce bulk resume --agent A007
     """
-    from starter import desk
     from workflows.messages import ResumeCase
 
     which = _which(kind, stage, agent, number, awaiting, due)
-    said = desk.understood(ResumeCase, officer=officer, reason=reason)
+    said = understood(ResumeCase, officer=officer, reason=reason)
     _each("resume", said, which, "resume {}?", dry_run, yes, as_json)
 
 
@@ -155,7 +162,7 @@ def _which(
     awaiting: Awaiting | None,
     due: datetime | None,
 ) -> "Filter":
-    from starter import desk, docket
+    from starter import docket
 
     said = {
         "kind": kind,
@@ -169,7 +176,7 @@ def _which(
         raise typer.BadParameter(
             "which cases? Say --kind, --stage, --agent, --number, --awaiting or --due, or several of them"
         )
-    return desk.understood(docket.Filter, **said)
+    return understood(docket.Filter, **said)
 
 
 def _each(
@@ -235,14 +242,14 @@ def _extended(cases: "Sequence[Entry]", said: "Extend") -> set[str]:
 
 
 async def _carry_out(command: str, said: "Message", cases: "Sequence[Entry]") -> "Run":
-    from starter import connect, desk
+    from starter import connect, desk, lookup
     from starter.cli import many
     from starter.settings import Settings
 
     client = await connect.temporal(Settings())
 
     async def act(entry: "Entry") -> str:
-        case = desk.Case(
+        case = lookup.Case(
             workflow_id=entry.workflow_id,
             run_id=entry.run_id,
             case_no=entry.case_no or "",

@@ -17,6 +17,7 @@ from starter.cli.options import (
     Officer,
     OfKind,
     OfNumber,
+    understood,
 )
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ def report(
       $ enforce report 4008001234 --facts "..." --business irregular --source hotline --id H-77
     """
     from rulebook.report import Report
-    from starter import connect, desk
+    from starter import connect, lookup
     from starter.cli import show
     from starter.reports import submit
     from starter.settings import Settings, Unreachable
 
     settings = Settings()
-    violation = desk.understood(
+    violation = understood(
         Report,
         source=source,
         report_id=report_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}",
@@ -81,7 +82,7 @@ def report(
         else:
             answer = f"report {violation.key} was handed to {went.workflow_id}"
             try:
-                told = await desk.story_when(
+                told = await lookup.story_when(
                     client, went.workflow_id, lambda told: any(violation.key in n.text for n in told.lines)
                 )
             except Unreachable as later:
@@ -99,19 +100,19 @@ def report(
 
 async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
     """An open case tells its story itself; of an ended one the registry does."""
-    from starter import desk, findings
+    from starter import findings, lookup
 
     try:
-        found = await desk.find(client, named)
+        found = await lookup.find(client, named)
         if found.open or not found.case_no:
             return await findings.whole_story(client, found)
         named = found.case_no
-    except desk.NotKept:
+    except lookup.NotKept:
         pass
-    from starter import archive, connect, contests
+    from starter import archive, connect, lookup
 
     told = archive.story(connect.on_record(settings), named)
-    awaiting = {what for p in await contests.beside(client, told.case_no) for what in p.awaiting}
+    awaiting = {what for p in await lookup.beside(client, told.case_no) for what in p.awaiting}
     awaiting |= set(told.awaiting)
     return told.model_copy(update={"awaiting": tuple(sorted(awaiting))})
 
@@ -138,12 +139,12 @@ def cases(
       $ enforce cases --ended --stage shut-down --json
       $ enforce cases --agent A007 --web
     """
-    from starter import connect, desk, docket
+    from starter import connect, docket
     from starter.cli import show
     from starter.settings import Settings
 
     ends = None if everything or (stage and stage.ended) else ended
-    which = desk.understood(
+    which = understood(
         docket.Filter,
         ended=ends,
         kind=kind,
@@ -187,7 +188,7 @@ def case(
       $ enforce case 400-800-1234 --web
       $ enforce case secondary-sale-4008001234 --json
     """
-    from starter import connect, desk
+    from starter import connect, lookup
     from starter.cli import show
     from starter.settings import Settings
 
@@ -196,7 +197,7 @@ def case(
     async def run() -> None:
         client = await connect.temporal(settings)
         if web:
-            found = await desk.find(client, named)
+            found = await lookup.find(client, named)
             _open(settings.web_page(client.namespace, found.workflow_id, found.run_id))
             return
         told = await _story(settings, client, named)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from starter.cli.officers import tell
-from starter.cli.options import CaseId, Json, Officer
+from starter.cli.options import CaseId, Json, Officer, understood
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from starter.desk import Case
+    from starter.lookup import Case
     from workflows.messages import Message
 
 Reason = Annotated[str, typer.Option("--reason", help="the agent reads it")]
@@ -40,12 +40,12 @@ def appeal(
     Example:
       $ enforce appeal SS-2026-00042 --statement "号码一直由登记客户使用" --evidence contract.pdf
     """
-    from starter import contests, desk
+    from starter import contests
     from starter.settings import Settings
     from workflows.messages import AppealReceived
 
     settings = Settings()
-    desk.understood(AppealReceived, by=officer, statement=statement)
+    understood(AppealReceived, by=officer, statement=statement)
     now = datetime.now(UTC)
     kept: list[str] = []
     if evidence:
@@ -54,7 +54,7 @@ def appeal(
 
         on_record = connect.on_record(settings)
         kept = [keep(on_record, file, officer, now) for file in evidence]
-    said = desk.understood(AppealReceived, by=officer, statement=statement, evidence=tuple(kept))
+    said = understood(AppealReceived, by=officer, statement=statement, evidence=tuple(kept))
     tell(named, lambda client, case: contests.appeal(client, settings.task_queue, case, said), as_json)
 
 
@@ -76,13 +76,13 @@ def decide(
       $ enforce decide SS-2026-00042 --uphold --reason "回拨记录证实号码由他人使用"
       $ enforce decide SS-2026-00042 --overturn --reason "登记客户与用户系同一企业"
     """
-    from starter import contests, desk
+    from starter import contests
     from starter.cli import prompts
     from workflows.messages import Decide
 
     if uphold is None:
         uphold = prompts.choose("How is it decided: does the case stand?", "uphold", "overturn") == "uphold"
-    said = desk.understood(Decide, officer=officer, upheld=uphold, reason=reason)
+    said = understood(Decide, officer=officer, upheld=uphold, reason=reason)
     undone = "" if uphold else "everything that the case did is undone"
     tell(named, lambda client, case: contests.decide(client, case, said), as_json, undone)
 
@@ -132,14 +132,14 @@ def served(
     Example:
       $ enforce served 400-800-1234 --by "EMS 1234567890123" --on 2026-12-01 --proof receipt.jpg
     """
-    from starter import connect, contests, desk
+    from starter import connect, contests
     from starter.evidence import keep
     from starter.settings import Settings
     from workflows.messages import ServedByHand
 
-    desk.understood(ServedByHand, officer=officer, method=by, on=on.date(), proof="0" * 64)
+    understood(ServedByHand, officer=officer, method=by, on=on.date(), proof="0" * 64)
     kept = keep(connect.on_record(Settings()), proof, officer, datetime.now(UTC))
-    said = desk.understood(ServedByHand, officer=officer, method=by, on=on.date(), proof=kept)
+    said = understood(ServedByHand, officer=officer, method=by, on=on.date(), proof=kept)
     tell(named, lambda client, case: contests.served(client, case, said), as_json)
 
 
@@ -160,14 +160,14 @@ def bounced(
       $ enforce bounced returned.eml
       $ enforce bounced SS-2026-00042-N1 --reason "the mailbox doesn't exist"
     """
-    from starter import bounces, contests, desk
+    from starter import bounces, contests
     from workflows.messages import NoticeBounced
 
     notice_no, why = what, reason
     if Path(what).is_file():
         notice_no, said = bounces.read(Path(what))
         why = reason or said
-    message = desk.understood(NoticeBounced, notice_no=notice_no.upper(), reason=why, by=officer)
+    message = understood(NoticeBounced, notice_no=notice_no.upper(), reason=why, by=officer)
     case_no = notice_no.upper().rpartition("-N")[0]
     tell(case_no or notice_no, lambda client, case: contests.bounced(client, case, message), as_json)
 
@@ -192,14 +192,12 @@ def reinstate(
       $ enforce reinstate SS-2026-00042 --reason "银行已于期限内入账，系平台登记迟延"
       $ enforce reinstate SS-2026-00042 --keep --reason "入账日期登记有误"
     """
-    from starter import contests, desk
+    from starter import contests
     from starter.settings import Settings
     from workflows.messages import ReinstatementStart
 
     async def do(client: "Client", case: "Case") -> str:
-        said = desk.understood(
-            ReinstatementStart, case_no=case.case_no, officer=officer, reason=reason, keep=keep
-        )
+        said = understood(ReinstatementStart, case_no=case.case_no, officer=officer, reason=reason, keep=keep)
         return await contests.reinstate(client, Settings().task_queue, case, said)
 
     back = "" if keep else "the shutdown is taken back, and its numbers are the agent's again"
@@ -272,14 +270,14 @@ def review(
 def _act(named: str, command: str, model: "type[Message]", as_json: bool, **said: object) -> None:
     from starter import desk
 
-    message = desk.understood(model, **said)
+    message = understood(model, **said)
     tell(named, lambda client, case: desk.act(client, case, command, message), as_json)
 
 
 def _restore(named: str, command: str, model: "type[Message]", as_json: bool, **said: object) -> None:
-    from starter import contests, desk
+    from starter import contests
 
-    message = desk.understood(model, **said)
+    message = understood(model, **said)
 
     async def do(client: "Client", case: "Case") -> str:
         return await contests.restore(client, case, command, message)

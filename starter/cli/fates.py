@@ -9,7 +9,8 @@ from temporalio.client import Client
 
 from registry.session import Sessions
 from rulebook.vocabulary import SHANGHAI, Kind, Stage, workflow_id
-from starter import archive, contests, desk, docket, findings
+from starter import archive, contests, desk, docket, findings, lookup
+from starter.cli.options import understood
 from starter.virtual_time import VirtualTime
 from workflows.appeal import Appeal, Dismissal
 from workflows.daily import DailyRound
@@ -61,15 +62,15 @@ class Violation:
         """The case as it stands now."""
         case = await self._case()
         if case.open:
-            self.told = await desk.story_when(
+            self.told = await lookup.story_when(
                 self._client, self._id, lambda told: told.stage is not Stage.OPENING
             )
         else:
             self.told = await asyncio.to_thread(archive.story, self._played.on_record, case.case_no)
         return self.told
 
-    async def _case(self) -> desk.Case:
-        return await desk.find(self._client, self._id)
+    async def _case(self) -> lookup.Case:
+        return await lookup.find(self._client, self._id)
 
     async def days(self, days: float) -> None:
         """Let so many days pass."""
@@ -107,7 +108,7 @@ class Violation:
         """Money comes in."""
         self._payments += 1
         reference = f"ICBC-{self.number}-{self._payments}"
-        payment = desk.understood(PaymentReceived, reference=reference, amount=amount)
+        payment = understood(PaymentReceived, reference=reference, amount=amount)
         await desk.pay(self._client, self._played.task_queue, await self._case(), payment)
         await self.look()
 
@@ -125,20 +126,20 @@ class Violation:
     async def after(self, act: str) -> None:
         """The officer reopens the account, or unfreezes the number."""
         case = await self._case()
-        said = desk.understood(OfficerAct, case_no=case.case_no, act=act, officer=OFFICER)
+        said = understood(OfficerAct, case_no=case.case_no, act=act, officer=OFFICER)
         await desk.after(self._client, self._played.task_queue, said)
         await self.look()
 
     async def found_serious(self, reasons: str, evidence: str) -> None:
         """An officer finds the circumstances serious, and another approves."""
         case = await self._case()
-        said = desk.understood(
+        said = understood(
             SeriousProposed, case_no=case.case_no, officer=OFFICER, reasons=reasons, evidence=[evidence]
         )
         await findings.propose(self._client, self._played.task_queue, said)
         proceeding = await findings.proceeding(self._client, case)
         await desk.act(self._client, proceeding, "approve", Approve(officer=SECOND_OFFICER))
-        await desk.story_when(self._client, proceeding.workflow_id, lambda told: bool(told.filings))
+        await lookup.story_when(self._client, proceeding.workflow_id, lambda told: bool(told.filings))
         await self.look()
 
     async def appeal(self, statement: str) -> None:
@@ -159,7 +160,7 @@ class Violation:
         await self._starts(
             Appeal.run, AppealStart(case_no=case.case_no, appeal=said), appeal_id, self._in_days(days)
         )
-        await desk.story_when(self._client, appeal_id, lambda told: bool(told.awaiting))
+        await lookup.story_when(self._client, appeal_id, lambda told: bool(told.awaiting))
 
     async def dismissed_afterwards(self, days: float, reason: str) -> None:
         """An officer finds, so many days after the case has ended, that it had no ground."""
@@ -187,7 +188,7 @@ class Violation:
     async def refunded(self) -> None:
         """The officer gives back what was paid."""
         case = await self._case()
-        said = desk.understood(Refunded, officer=OFFICER, reference=f"ICBC-R-{self.number}")
+        said = understood(Refunded, officer=OFFICER, reference=f"ICBC-R-{self.number}")
         await contests.restore(self._client, case, "refunded", said)
         await self.look()
 
@@ -214,18 +215,18 @@ class Violation:
             if waiting := await docket.renewals(self._client):
                 break
             await asyncio.sleep(0.1)  # the list follows a moment later
-        said = desk.understood(Renewed, officer=OFFICER, until=waiting[0].due + timedelta(days=365))
+        said = understood(Renewed, officer=OFFICER, until=waiting[0].due + timedelta(days=365))
         await desk.renew(self._client, waiting[0].number, said)
         await self.look()
 
     async def filed(self, refused_once: str) -> None:
         """Every filing is submitted and acknowledged, one of them after having been refused."""
         proceeding = await findings.proceeding(self._client, await self._case())
-        for filing in (await desk.story(self._client, proceeding)).filings:
+        for filing in (await lookup.story(self._client, proceeding)).filings:
             again = filing.recipient == refused_once
             for status in ("submitted", *(("refused", "submitted") if again else ()), "acknowledged"):
                 reason = "附件缺少通话清单" if status == "refused" else ""
-                said = desk.understood(
+                said = understood(
                     FilingReported, officer=OFFICER, filing_no=filing.filing_no, status=status, reason=reason
                 )
                 await desk.act(self._client, proceeding, "filing", said)

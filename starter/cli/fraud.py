@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from starter.cli.officers import tell
-from starter.cli.options import CaseId, Json, Officer
+from starter.cli.options import CaseId, Json, Officer, understood
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from starter.desk import Case
+    from starter.lookup import Case
 
 
 class Became(StrEnum):
@@ -45,12 +45,12 @@ def serious(
     Example:
       $ enforce serious FR-2026-00007 --reason "涉案金额巨大" --evidence "报案回执 2026-1123"
     """
-    from starter import desk, findings
+    from starter import findings
     from starter.settings import Settings
     from workflows.messages import SeriousProposed
 
     async def propose(client: "Client", case: "Case") -> str:
-        said = desk.understood(
+        said = understood(
             SeriousProposed,
             case_no=case.case_no,
             officer=officer,
@@ -72,7 +72,7 @@ def approve(named: CaseId, officer: Officer, as_json: Json = False) -> None:
     from starter import desk, findings
     from workflows.messages import Approve
 
-    said = desk.understood(Approve, officer=officer)
+    said = understood(Approve, officer=officer)
 
     async def decide(client: "Client", case: "Case") -> str:
         return await desk.act(client, await findings.proceeding(client, case), "approve", said)
@@ -97,7 +97,7 @@ def reject(
     from starter import desk, findings
     from workflows.messages import Reject
 
-    said = desk.understood(Reject, officer=officer, reason=reason)
+    said = understood(Reject, officer=officer, reason=reason)
 
     async def decide(client: "Client", case: "Case") -> str:
         return await desk.act(client, await findings.proceeding(client, case), "reject", said)
@@ -126,7 +126,7 @@ def filing(
     from starter import contests, desk, findings
     from workflows.messages import FilingReported
 
-    said = desk.understood(
+    said = understood(
         FilingReported, officer=officer, filing_no=filing_no, status=became.value, reason=reason
     )
 
@@ -164,7 +164,7 @@ def _after(named: str, act: str, officer: str, as_json: bool) -> None:
     from workflows.messages import OfficerAct
 
     async def do(client: "Client", case: "Case") -> str:
-        said = desk.understood(OfficerAct, case_no=case.case_no, act=act, officer=officer)
+        said = understood(OfficerAct, case_no=case.case_no, act=act, officer=officer)
         return await desk.after(client, Settings().task_queue, said)
 
     tell(named, do, as_json)

@@ -48,7 +48,7 @@ async def carry_out(what: str, things: Sequence[T], command: Callable[[T], Await
     from rich.progress import Progress
     from temporalio.service import RPCError
 
-    from starter import desk
+    from starter import lookup
     from starter.cli import show
 
     told: list[Told | None] = [None] * len(things)
@@ -67,7 +67,7 @@ async def carry_out(what: str, things: Sequence[T], command: Callable[[T], Await
         except Refused as refused:
             return Told(str(refused), refused)
         except RPCError as error:
-            away = desk.away(error)
+            away = lookup.away(error)
             return Told(str(away), away)
 
     async def work(done: Callable[[], Any]) -> None:

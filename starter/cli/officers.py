@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starter.cli.options import CaseId, Json, Officer
+from starter.cli.options import CaseId, Json, Officer, understood
 from starter.cli.prompts import typed_out
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from starter.desk import Case
+    from starter.lookup import Case
     from workflows.messages import Verify
 
 
@@ -39,7 +39,7 @@ def rectified(
     from starter import desk
     from workflows.messages import RectificationReported
 
-    said = desk.understood(RectificationReported, by=officer, statement=statement)
+    said = understood(RectificationReported, by=officer, statement=statement)
     tell(named, lambda client, case: desk.act(client, case, "rectified", said), as_json)
 
 
@@ -65,7 +65,6 @@ def verify(
 
 def finding(officer: str, passed: bool | None, reason: str) -> "Verify":
     """What an officer found (2.2); who sits at a terminal is asked for what is missing."""
-    from starter import desk
     from starter.cli import prompts
     from workflows.messages import Verify
 
@@ -73,7 +72,7 @@ def finding(officer: str, passed: bool | None, reason: str) -> "Verify":
         passed = prompts.choose("What was found?", "pass", "fail") == "pass"
     if not passed and not reason and prompts.person():
         reason = prompts.ask("--reason (the agent reads it)")
-    return desk.understood(Verify, officer=officer, passed=passed, reason=reason)
+    return understood(Verify, officer=officer, passed=passed, reason=reason)
 
 
 def paid(
@@ -152,9 +151,7 @@ def paid(
     from starter.settings import Settings
     from workflows.messages import PaymentReceived
 
-    said = desk.understood(
-        PaymentReceived, by=officer, reference=reference, amount=amount, on=on and on.date()
-    )
+    said = understood(PaymentReceived, by=officer, reference=reference, amount=amount, on=on and on.date())
     tell(named, lambda client, case: desk.pay(client, Settings().task_queue, case, said), as_json)
 
 
@@ -174,7 +171,7 @@ def extend(
     from starter import desk
     from workflows.messages import Extend
 
-    said = desk.understood(Extend, officer=officer, working_days=days, reason=reason)
+    said = understood(Extend, officer=officer, working_days=days, reason=reason)
     tell(named, lambda client, case: desk.act(client, case, "extend", said), as_json)
 
 
@@ -190,11 +187,11 @@ def dismiss(
     Example:
       $ enforce dismiss 400-800-1234 --reason "登记信息已于举报前变更"
     """
-    from starter import contests, desk
+    from starter import contests
     from starter.settings import Settings
     from workflows.messages import Dismiss
 
-    said = desk.understood(Dismiss, officer=officer, reason=reason)
+    said = understood(Dismiss, officer=officer, reason=reason)
     queue = Settings().task_queue
     meant = "everything that the case did is undone, and it ends"
     tell(named, lambda client, case: contests.dismiss(client, queue, case, said), as_json, meant)
@@ -207,7 +204,7 @@ def tell(
 
     What it does `for_good` is said before, and a person has to type the number.
     """
-    from starter import connect, desk
+    from starter import connect, lookup
     from starter.cli import show
     from starter.settings import Settings
 
@@ -215,8 +212,8 @@ def tell(
         settings = Settings()
         client = await connect.temporal(settings)
         try:
-            case = await desk.find(client, named)
-        except desk.NotKept:
+            case = await lookup.find(client, named)
+        except lookup.NotKept:
             from starter import archive
 
             case = archive.find(connect.on_record(settings), named)

@@ -1,11 +1,15 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and what an officer says with them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import BaseModel, ValidationError
 
-from rulebook.vocabulary import Awaiting, Kind, Stage
+from rulebook.vocabulary import Awaiting, Kind, Stage, faults
+from starter.settings import Refused
+
+M = TypeVar("M", bound=BaseModel)
 
 CaseId = Annotated[
     str,
@@ -30,3 +34,11 @@ Due = Annotated[
     datetime | None,
     typer.Option("--due", formats=["%Y-%m-%d"], help="deadline on this day or before", metavar="DATE"),
 ]
+
+
+def understood(model: type[M], **said: Any) -> M:
+    """A message, report or filter as the officer gave it. Raises `Refused` with what is wrong with it."""
+    try:
+        return model.model_validate(said)
+    except ValidationError as error:
+        raise Refused(faults(error)) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from starter.cli.options import understood
 from starter.settings import Refused
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def _pay(
     matched: "list[Matched]", cases: "dict[str, Known]", officer: str
 ) -> "tuple[list[Matched], Run]":
     """Count what is to be counted; what became of all lines then."""
-    from starter import connect, desk
+    from starter import connect, desk, lookup
     from starter.cli import many
     from starter.matching import Outcome
     from starter.settings import Settings
@@ -79,7 +80,7 @@ async def _pay(
 
     async def pay(one: "Matched") -> str:
         known = cases[one.case_no]
-        said = desk.understood(
+        said = understood(
             PaymentReceived,
             by=officer,
             reference=one.line.reference,
@@ -87,9 +88,9 @@ async def _pay(
             on=one.line.on,
         )
         if known.outcome is None:
-            case = await desk.find(client, known.case_no)
+            case = await lookup.find(client, known.case_no)
         else:
-            case = desk.Case(
+            case = lookup.Case(
                 workflow_id=known.workflow_id,
                 run_id=known.run_id,
                 case_no=known.case_no,
