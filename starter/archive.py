@@ -7,10 +7,10 @@ from activities.fines import balance
 from registry import audit, waits
 from registry.models import Case, Filing, Fine, Notice, Number
 from registry.session import Sessions
+from registry.shown import NoticeShown, Story
 from rulebook.vocabulary import FineStatus, written
 from starter import lookup
 from starter.settings import Refused
-from workflows.messages import NoticeShown, Story
 
 
 def find(on_record: Sessions, named: str) -> lookup.Case:

@@ -4,11 +4,12 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from registry.shown import Story
 from rulebook.vocabulary import Kind
 from starter.lookup import SERIOUS, Case, described, story, told_or_failed
 from starter.settings import Refused
 from workflows import names
-from workflows.messages import SeriousProposed, Story
+from workflows.messages import SeriousProposed
 
 
 async def propose(client: Client, task_queue: str, proposed: SeriousProposed) -> str:

@@ -16,10 +16,10 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from registry.shown import Story
 from rulebook.vocabulary import Awaiting, Kind, Number400, workflow_id
 from starter.settings import Refused, Unreachable
 from workflows import attributes, names
-from workflows.messages import Story
 
 ANSWER_WITHIN = 20  # seconds
 _CASE_NO = re.compile(r"[A-Z]{2}-[0-9]{4}-[0-9]{5,}")

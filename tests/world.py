@@ -20,6 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from registry.models import Account, Agent, Base, CalendarDay, Evidence, Number
 from registry.session import Sessions
+from registry.shown import Story
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Business, FilingStatus, Kind, Stage, workflow_id
 from starter.reports import submit
@@ -43,7 +44,6 @@ from workflows.messages import (
     ReinstatementStart,
     SeriousEnded,
     SeriousProposed,
-    Story,
 )
 from workflows.reinstatement import Reinstatement
 from workflows.serious import SeriousCircumstances

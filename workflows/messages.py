@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -13,11 +12,10 @@ from pydantic import (
     StringConstraints,
 )
 
-from registry.shown import FilingShown, Line, Raised
-from rulebook.deadlines import Deadline
+from registry.shown import FilingShown, Raised, Shown
 from rulebook.money import Amount, Balance
 from rulebook.report import Report
-from rulebook.vocabulary import Awaiting, FilingStatus, Kind, Number400, OneLine, Prose, Stage, Told
+from rulebook.vocabulary import FilingStatus, Number400, OneLine, Prose, Stage, Told
 
 Reason = Annotated[Told, Field(max_length=2000)]
 Reference = Annotated[OneLine, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
@@ -37,9 +35,9 @@ class Message(BaseModel):
 
 
 def build() -> None:
-    """Build the validators of all messages, once, before a worker's threads ask for them."""
-    for message in Message.__subclasses__():
-        message.model_rebuild()
+    """Build the validators of messages and of what is shown, once, before a worker's threads ask for them."""
+    for model in (*Message.__subclasses__(), *Shown.__subclasses__()):
+        model.model_rebuild()
 
 
 class CaseStart(Message):
@@ -311,32 +309,3 @@ class ReinstatementStart(Message):
     officer: OneLine
     reason: Reason
     keep: bool = False
-
-
-class NoticeShown(Message):
-    """A notice in the story."""
-
-    notice_no: str
-    kind: str
-    served_at: AwareDatetime
-    sha256: str
-
-
-class Story(Message):
-    """All that can be said of a case: the query `story`, `enforce case`, and the Web UI's current details."""
-
-    workflow_id: str
-    kind: Kind
-    number: str
-    case_no: str = ""
-    customer: str = ""
-    agent_id: str = ""
-    agent_name: str = ""
-    stage: Stage
-    deadline: Deadline | None = None
-    awaiting: tuple[Awaiting, ...] = ()
-    offence: int | None = None
-    balance: Balance = Balance()
-    notices: tuple[NoticeShown, ...] = ()
-    filings: tuple[FilingShown, ...] = ()
-    lines: tuple[Line, ...] = ()

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.notices import BounceNotice, Notices, NoticeServed, ServeByHand, ServeNotice
     from activities.step import SYSTEM, Refused, Step
     from registry.audit import Done
-    from registry.shown import FilingShown, Line
+    from registry.shown import FilingShown, Line, NoticeShown, Story
     from rulebook.deadlines import Deadline
     from rulebook.money import Balance
     from rulebook.policy import Policy, in_force
@@ -30,9 +30,7 @@ with workflow.unsafe.imports_passed_through():
         FilingReported,
         Message,
         NoticeBounced,
-        NoticeShown,
         ServedByHand,
-        Story,
     )
     from workflows.story import brief, markdown
 

@@ -3,11 +3,11 @@
 import re
 from urllib.parse import quote
 
+from registry.shown import Story
 from rulebook.money import yuan
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, one_line, written
 from workflows import attributes
-from workflows.messages import Story
 
 _NEWEST = 40
 _SUMMARY_CHARACTERS = 120  # the timeline shows no more

@@ -23,8 +23,8 @@ from starter.cli.options import (
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from registry.shown import Story
     from starter.settings import Settings
-    from workflows.messages import Story
 
 
 def add_to(app: typer.Typer) -> None:

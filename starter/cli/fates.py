@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from temporalio.client import Client
 
 from registry.session import Sessions
+from registry.shown import Story
 from rulebook.vocabulary import SHANGHAI, Kind, Stage, workflow_id
 from starter import archive, contests, desk, docket, findings, lookup
 from starter.cli.options import understood
@@ -31,7 +32,6 @@ from workflows.messages import (
     ReinstatementStart,
     Renewed,
     SeriousProposed,
-    Story,
     Verify,
 )
 from workflows.reinstatement import Reinstatement

@@ -18,9 +18,9 @@ from rulebook.vocabulary import SHANGHAI, Awaiting, IncomingStatus, Stage, one_l
 
 if TYPE_CHECKING:
     from registry.models import Incoming
+    from registry.shown import Story
     from starter.agents import AgentView
     from starter.docket import Entry, Waiting
-    from workflows.messages import Story
 
 _COLOURS = {
     Stage.RECTIFIED: "green",

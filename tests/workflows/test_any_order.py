@@ -24,6 +24,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from registry.models import CalendarDay, Case
+from registry.shown import Story
 from rulebook.report import Report
 from rulebook.vocabulary import (
     SHANGHAI,
@@ -83,7 +84,7 @@ from tests.workflows.on_record import (
     whose_limit_has_moved_is_told,
 )
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
-from workflows.messages import CaseEnded, CaseStart, Story
+from workflows.messages import CaseEnded, CaseStart
 
 _serial = count(1)
 

@@ -14,6 +14,7 @@ import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
 from registry.models import Account, AuditLine, Case, Fine, Number
+from registry.shown import Story
 from rulebook import policy
 from rulebook.backtest import Backtest, Change, Outcome, Totals
 from rulebook.policy import Policy, in_force, load, published
@@ -34,7 +35,7 @@ from starter.settings import Refused
 from starter.virtual_time import VirtualTime
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
 from workflows.after_case import LatePayment
-from workflows.messages import LatePaymentStart, PaymentReceived, Story
+from workflows.messages import LatePaymentStart, PaymentReceived
 
 _serial = count(1)
 

@@ -11,9 +11,10 @@ from temporalio.common import RawValue
 from temporalio.service import RPCError
 
 from registry.models import AuditLine, Payment, ReportRow
+from registry.shown import Story
 from rulebook.vocabulary import Awaiting, Kind, Stage, workflow_id
 from tests.world import CaseInTime, World, a_report, an_agent
-from workflows.messages import CaseStart, Story
+from workflows.messages import CaseStart
 from workflows.secondary_sale import SecondarySaleCase
 
 

@@ -8,12 +8,12 @@ import pytest
 from markdown_it import MarkdownIt
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
-from registry.shown import Line
+from registry.shown import Line, Story
 from rulebook.deadlines import Deadline
 from rulebook.money import Balance
 from rulebook.vocabulary import Awaiting, Kind, Stage, workflow_id, written
 from tests.world import CaseInTime, World, a_report, an_agent, shanghai
-from workflows.messages import CaseStart, Story
+from workflows.messages import CaseStart
 from workflows.secondary_sale import SecondarySaleCase
 from workflows.story import markdown
 
