@@ -1,5 +1,7 @@
 """Serious circumstances of a fraud (1.6), as officers deal with them: a proceeding beside the case."""
 
+from typing import TYPE_CHECKING
+
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -9,10 +11,12 @@ from rulebook.vocabulary import Kind
 from starter.lookup import SERIOUS, Case, described, story, told_or_failed
 from starter.settings import Refused
 from workflows import names
-from workflows.messages import SeriousProposed
+
+if TYPE_CHECKING:
+    from workflows.messages import SeriousProposed
 
 
-async def propose(client: Client, task_queue: str, proposed: SeriousProposed) -> str:
+async def propose(client: Client, task_queue: str, proposed: "SeriousProposed") -> str:
     """Begin the proceeding that finds the circumstances of a fraud serious (1.6); returns the answer."""
     case_id = f"{SERIOUS}{proposed.case_no}"
     try:

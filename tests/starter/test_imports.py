@@ -16,11 +16,14 @@ TEMPORAL, DATABASE = {"temporalio"}, {"sqlalchemy", "psycopg2", "alembic"}
 LETTERS, CALENDAR = {"jinja2", "typst"}, {"holidays"}
 
 
+def modules(said: str) -> set[str]:
+    """The modules that Python says it has imported."""
+    return set(re.findall(r"^import time:.*\| +([\w.]+)$", said, re.MULTILINE))
+
+
 def imported(said: str) -> set[str]:
     """The packages that Python says it has imported."""
-    return {
-        name.partition(".")[0] for name in re.findall(r"^import time:.*\| +([\w.]+)$", said, re.MULTILINE)
-    }
+    return {name.partition(".")[0] for name in modules(said)}
 
 
 def completing(words: str) -> dict[str, str]:
@@ -74,6 +77,29 @@ async def test_a_command_that_only_asks_temporal_does_not_wait_for_the_database(
         loaded = imported(ran.err)
         assert "temporalio" in loaded
         assert (words, loaded & (DATABASE | LETTERS | CALENDAR)) == (words, set())
+
+
+async def test_whoever_only_reads_waits_for_no_message_to_a_case(world: World, enforce: Enforce) -> None:
+    number, fraud, ended = an_agent(world.on_record, numbers=3)
+    await world.open(a_report(number))
+    await world.open(a_report(fraud, kind=Kind.FRAUD))
+    case = await world.open(a_report(ended))
+    await case.dismiss()
+    await case.ended()
+    for words in (
+        ("case", number),
+        ("case", fraud),
+        ("case", ended),
+        ("cases", "--number", number),
+        ("due", "week"),
+        ("renewals",),
+        ("watch", ended),
+    ):
+        ran = await enforce(*words, PYTHONPROFILEIMPORTTIME="1")
+        assert ran.code == 0, ran.err[-300:]
+        loaded = modules(ran.err)
+        assert "starter.lookup" in loaded
+        assert (words, loaded & {"starter.desk", "workflows.messages"}) == (words, set())
 
 
 @pytest.mark.parametrize("module", COMMANDS)

@@ -1,6 +1,8 @@
 """What people and other systems say to a case by hand: nothing that is sent may break it or get lost."""
 
 import asyncio
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +18,25 @@ from rulebook.vocabulary import Awaiting, Kind, Stage, workflow_id
 from tests.world import CaseInTime, World, a_report, an_agent
 from workflows.messages import CaseStart
 from workflows.secondary_sale import SecondarySaleCase
+
+_UNBUILT = """
+import worker
+from pydantic import BaseModel
+from workflows import messages
+
+def of(model):
+    for known in model.__subclasses__():
+        yield known
+        yield from of(known)
+
+messages.build()
+print(*(model.__name__ for model in of(BaseModel) if model.model_fields and not model.__pydantic_complete__))
+"""
+
+
+def test_a_worker_has_built_all_that_crosses_before_its_threads_ask() -> None:
+    ran = subprocess.run([sys.executable, "-c", _UNBUILT], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == []
 
 
 async def _refused(case: CaseInTime, command: str, **said: Any) -> str:
