@@ -9,6 +9,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 import typer
@@ -120,6 +121,14 @@ def program(typed: str = "") -> typer.Typer:
 def name_of(command: CommandInfo) -> str:
     """What one types for it."""
     return command.name or str(getattr(command.callback, "__name__", ""))
+
+
+def show_soon() -> None:
+    """Begin to import `show`, for while a server answers; who imports it then waits for what is left of it.
+
+    In a thread that nobody waits for where there is nothing to show: a refusal, Ctrl-C.
+    """
+    Thread(target=import_module, args=("starter.cli.show",), daemon=True).start()
 
 
 def main() -> None:

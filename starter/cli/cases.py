@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rulebook.vocabulary import Business, Kind
+from starter.cli import show_soon
 from starter.cli.options import (
     AwaitingWhat,
     CaseId,
@@ -140,7 +141,6 @@ def cases(
       $ enforce cases --agent A007 --web
     """
     from starter import connect, docket
-    from starter.cli import show
     from starter.settings import Settings
 
     ends = None if everything or (stage and stage.ended) else ended
@@ -157,11 +157,14 @@ def cases(
 
     async def run() -> None:
         settings = Settings()
+        show_soon()
         client = await connect.temporal(settings)
         if web:
             _open(settings.web_view(client.namespace, which.query()))
             return
         listed, total = await docket.cases(client, which, limit)
+        from starter.cli import show
+
         if as_json:
             show.json(listed)
         else:
@@ -189,18 +192,20 @@ def case(
       $ enforce case secondary-sale-4008001234 --json
     """
     from starter import connect, lookup
-    from starter.cli import show
     from starter.settings import Settings
 
     settings = Settings()
 
     async def run() -> None:
+        show_soon()
         client = await connect.temporal(settings)
         if web:
             found = await lookup.find(client, named)
             _open(settings.web_page(client.namespace, found.workflow_id, found.run_id))
             return
         told = await _story(settings, client, named)
+        from starter.cli import show
+
         if as_json:
             show.json(told)
         else:
@@ -217,15 +222,19 @@ def watch(named: CaseId) -> None:
       $ enforce watch 400-800-1234
     """
     from starter import connect
-    from starter.cli import show
     from starter.settings import Settings
 
-    async def run() -> None:
-        from rich.live import Live
+    settings = Settings()
 
-        settings, out = Settings(), show.console()
+    async def run() -> None:
+        show_soon()
         client = await connect.temporal(settings)
         told = await _story(settings, client, named)
+        from rich.live import Live
+
+        from starter.cli import show
+
+        out = show.console()
         with Live(show.story(told), console=out, auto_refresh=False, transient=True) as live:
             known = 0
             while True:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rulebook.vocabulary import SHANGHAI
+from starter.cli import show_soon
 from starter.cli.options import Json
 
 if TYPE_CHECKING:
@@ -117,17 +118,19 @@ def due(
       $ enforce due 2026-12-01 --json
     """
     from starter import connect, docket
-    from starter.cli import show
     from starter.settings import Settings
 
     now = datetime.now(UTC)
     first, last = _days(when, now.astimezone(SHANGHAI).date())
 
     async def run() -> None:
+        show_soon()
         client = await connect.temporal(Settings())
         wanted = docket.Filter(due_from=first, due_on=last)
         listed, total = await docket.cases(client, wanted, limit)
         listed.sort(key=lambda entry: (entry.deadline or now, entry.case_no or ""))
+        from starter.cli import show
+
         if as_json:
             show.json([entry.model_dump(mode="json") | {"then": entry.then} for entry in listed])
         elif not listed:
