@@ -147,14 +147,13 @@ def served(on: Machine, numbers: Sequence[str]) -> set[str]:
 
 
 async def put_to_sleep(client: Client, on: Machine, numbers: Sequence[str]) -> None:
-    """Start a case for each number, and wait until each has its notice."""
-    for first in range(0, len(numbers), 500):  # as many as a monitor hands over at once
-        batch = list(map(a_report, numbers[first : first + 500]))
-        await asyncio.to_thread(reports.record, on.on_record, batch)
-    await each(numbers, lambda number: reports.start(client, "cases", a_report(number)))
-    left = set(numbers)
-    while left := left - served(on, list(left)):  # noqa: ASYNC110 - nobody is told of a notice
-        await asyncio.sleep(0.2 + len(left) / 4000)  # the more there are to look for, the less often
+    """Start a case for each number, and wait until each has its notice; some hundreds at a time."""
+    for first in range(0, len(numbers), 500):
+        batch = numbers[first : first + 500]
+        await asyncio.to_thread(reports.record, on.on_record, list(map(a_report, batch)))
+        await each(batch, lambda number: reports.start(client, "cases", a_report(number)))
+        while len(served(on, batch)) < len(batch):  # noqa: ASYNC110 - nobody is told of a notice
+            await asyncio.sleep(0.2)
 
 
 def fined_at(now: datetime) -> datetime:
