@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -61,7 +62,7 @@ def _load(on_record: Sessions, numbers: list[str], agents: int) -> Loaded:
 class Worker(NamedTuple):
     """A worker that runs as a process of its own."""
 
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
 
     @property
     def cpu(self) -> float:
@@ -104,12 +105,13 @@ def floors(on: Machine) -> Iterator[Worker]:
 @contextmanager
 def _running(command: list[str], env: dict[str, str]) -> Iterator[Worker]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ENFORCE_", "TEMPORAL_"))}
-    process = subprocess.Popen(command, env=clean | env, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        while "serving" not in (line := process.stdout.readline()):
-            assert line, f"{command} ended with {process.wait()}"
-        yield Worker(process)
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile() as said:  # not a pipe: full of warnings, it would hold the worker up
+        process = subprocess.Popen(command, env=clean | env, stdout=said)
+        try:
+            while b"serving" not in os.pread(said.fileno(), 10_000, 0):
+                assert process.poll() is None, f"{command} ended with {process.returncode}"
+                time.sleep(0.05)
+            yield Worker(process)
+        finally:
+            process.kill()
+            process.wait()
