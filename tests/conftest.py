@@ -27,6 +27,7 @@ ADDRESSES = Addresses(
 )
 
 _serial = count(1)
+_ROOM = 2 << 30
 
 
 def rounds(in_the_suite: int, at_full_length: int) -> int:
@@ -37,9 +38,16 @@ def rounds(in_the_suite: int, at_full_length: int) -> int:
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
     # Not pytest's own folder: the path of PostgreSQL's socket may not be long.
-    folder = Path(tempfile.mkdtemp(prefix="e4-"))
+    folder = Path(tempfile.mkdtemp(prefix="e4-", dir=_in_memory()))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_memory() -> str | None:
+    """Where files lie in memory, if it has room for the servers': a registry of a test's own is 300 files."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > _ROOM
+    return str(shared) if roomy else None
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +59,7 @@ def postgres(home: Path) -> Iterator[str]:
             connection.execute(text("create database template"))
             for safe in ("fsync", "full_page_writes"):  # no test outlives this server
                 connection.execute(text(f"alter system set {safe} = off"))
+            connection.execute(text("alter system set max_wal_size = '64MB'"))
             connection.execute(text("select pg_reload_conf()"))
         template = connect(_named(url, "template"))
         migrate(template)
