@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,6 +178,12 @@ class Letters:
         )
         assert isinstance(pages, bytes)
         return pages
+
+
+@cache
+def letters() -> Letters:
+    """The letters as this release words them: its templates and fonts are read once in a process."""
+    return Letters()
 
 
 def read(language: Language, text: str) -> Page:

@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.channels import Channel, Letter, Undeliverable, mail
 from activities.fines import balance
-from activities.letters import Letters
+from activities.letters import letters
 from activities.step import Refused, Serious, Step, standing_case, the_case
 from registry import audit, waits
 from registry.calendar import calendar
@@ -113,7 +113,7 @@ class Notices:
         self._channel = channel
         self._sender = sender
         self._places = BoundedSemaphore(at_once)
-        self._letters = Letters()
+        self._letters = letters()
 
     @activity.defn
     def serve_notice(self, order: ServeNotice) -> NoticeServed:
