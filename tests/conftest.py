@@ -35,6 +35,27 @@ def rounds(in_the_suite: int, at_full_length: int) -> int:
     return at_full_length if os.environ.get("FULL") == "1" else in_the_suite
 
 
+# What takes longest, for it waits for processes that start, stop and die.
+_LONG = {
+    "test_worker",
+    "test_monitors_survive",
+    "test_undo_survives",
+    "test_reconcile",
+    "test_deliveries",
+    "test_upgrade",
+    "test_demo",
+    "test_up",
+    "test_any_order",
+    "test_all_kinds_in_any_order",
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, else in random order: a long test that comes last has a core wait for it."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
+
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
     # Not pytest's own folder: the path of PostgreSQL's socket may not be long.
@@ -73,12 +94,19 @@ def _named(url: str, database: str) -> str:
     return named.render_as_string(hide_password=False)
 
 
+@pytest.fixture(scope="session")
+def admin(postgres: str) -> Iterator[Engine]:
+    """Who makes databases and drops them."""
+    engine = create_engine(_named(postgres, "postgres"), isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture
-def database_url(postgres: str) -> Iterator[str]:
+def database_url(postgres: str, admin: Engine) -> Iterator[str]:
     """A registry of the test's own, empty, with the newest schema."""
     serial = next(_serial)
     url = _named(postgres, f"registry_{serial}")
-    admin = create_engine(_named(postgres, "postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"create database registry_{serial} template template strategy file_copy"))
     own = create_engine(url)
@@ -89,7 +117,6 @@ def database_url(postgres: str) -> Iterator[str]:
     yield url
     with admin.connect() as connection:
         connection.execute(text(f"drop database registry_{serial} with (force)"))
-    admin.dispose()
 
 
 @pytest.fixture
