@@ -13,13 +13,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from starter.settings import Refused, Settings
 
-_START_WITHIN = 60
+_START_WITHIN = 60  # seconds
+_ATTEMPTS = 3  # to start a server: between finding a port and taking it, somebody else may take it
 _KEEP_CLOSED_CASES = "8760h"
 
 
@@ -97,13 +98,35 @@ def temporal(
     home.mkdir(parents=True, exist_ok=True)
     pid_file = home / "temporal.pid"
     _stop_left_over(pid_file, home / "temporal.db")
-    port = _free_port(port or (7233 if web else 0))
-    web_port = _free_port(8233) if web else 0
+    with ExitStack() as running:
+        running.callback(pid_file.unlink, missing_ok=True)
+        for _ in range(_ATTEMPTS):
+            on = _free_port(port or (7233 if web else 0))
+            web_on = _free_port(8233) if web else 0
+            command = _command(home / "temporal.db", on, web_on, time_skipping)
+            process = running.enter_context(_process(command, home / "temporal.log"))
+            pid_file.write_text(str(process.pid), "utf-8")
+            if _takes_settings(process, on):
+                break
+        else:
+            raise Refused(f"the Temporal server did not start: see its log, {home / 'temporal.log'}")
+        address = f"127.0.0.1:{on}"
+        web_url = f"http://127.0.0.1:{web_on}" if web else ""
+        try:
+            settings.temporal_file.write_text(f'[profile.default]\naddress = "{address}"\n', "utf-8")
+            settings.web_file.write_text(web_url, "utf-8")
+            yield Temporal(address, web_url)
+        finally:
+            settings.temporal_file.unlink(missing_ok=True)
+            settings.web_file.unlink(missing_ok=True)
+
+
+def _command(data: Path, port: int, web_port: int, time_skipping: bool) -> list[str]:
     command = [
         _program(),
         *("server", "start-dev", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "warn"),
-        *(("--ui-port", str(web_port)) if web else ("--headless",)),
-        *("--db-filename", str(home / "temporal.db")),
+        *(("--ui-port", str(web_port)) if web_port else ("--headless",)),
+        *("--db-filename", str(data)),
         *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
         # 20 by default, for one shard: it holds every step of a case back by 50 ms.
         *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"),
@@ -112,31 +135,23 @@ def temporal(
     ]
     if time_skipping:
         command += ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
-    log = home / "temporal.log"
+    return command
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("ab") as output:
         # A session of its own: Ctrl-C must reach the worker first, and the server only when it is done.
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
-        pid_file.write_text(str(process.pid), "utf-8")
-        address = f"127.0.0.1:{port}"
-        _wait_for(process, port)
-        _keep_closed_cases(address)
-        if process.poll() is not None:  # then somebody else's server answered, who was quicker on this port
-            raise Refused(f"the Temporal server did not start: try again, or see its log, {log}")
-        settings.temporal_file.write_text(f'[profile.default]\naddress = "{address}"\n', "utf-8")
-        web_url = f"http://127.0.0.1:{web_port}" if web else ""
-        settings.web_file.write_text(web_url, "utf-8")
-        yield Temporal(address, web_url)
+        yield process
     finally:
-        settings.temporal_file.unlink(missing_ok=True)
-        settings.web_file.unlink(missing_ok=True)
         process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        pid_file.unlink(missing_ok=True)
 
 
 def _program() -> str:
@@ -159,23 +174,30 @@ def _free_port(wanted: int) -> int:
     raise Refused("no network port is free")
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _takes_settings(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Whether the server is up and has taken its settings; not if it ended: somebody was quicker on a port.
+
+    Raises `Refused` if it is up and doesn't take them.
+    """
     give_up = time.monotonic() + _START_WITHIN
-    while time.monotonic() < give_up and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-
-
-def _keep_closed_cases(address: str) -> None:
     # The development server forgets closed workflows after a day; officers look at them for longer.
     keep = ("operator", "namespace", "update", "-n", "default", "--retention", _KEEP_CLOSED_CASES)
-    for _ in range(50):
-        done = subprocess.run([_program(), *keep, "--address", address], capture_output=True, check=False)
-        if done.returncode == 0:
-            return
-        time.sleep(0.1)
-    raise Refused(f"the Temporal server takes no settings: {done.stderr.decode(errors='replace').strip()}")
+    said = b"it does not answer"
+    while process.poll() is None:
+        if time.monotonic() > give_up:
+            why = said.decode(errors="replace").strip()
+            raise Refused(f"the Temporal server takes no settings: {why}")
+        time.sleep(0.05)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            command = [_program(), *keep, "--address", f"127.0.0.1:{port}"]
+            done = subprocess.run(command, capture_output=True, check=False)
+            if done.returncode == 0:
+                break
+            said = done.stderr
+    # Where somebody else's server has answered on this port, ours can't have it, and ends.
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(0.1)
+    return process.poll() is None
 
 
 def _clear(home: Path) -> None:
