@@ -3,6 +3,7 @@
 import gc
 import os
 
+AS_PYTHON_HAS_IT = gc.get_threshold()
 # What is imported lives as long as the process: looking through it again and again is 7% of a command's time.
 gc.set_threshold(100_000, 50, 50)
 

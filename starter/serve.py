@@ -1,6 +1,7 @@
 """Serving cases until somebody stops it."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,9 +14,12 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from activities.channels import Addresses, Channel, Outbox
 from activities.smtp import Smtp, SmtpServer
 from activities.webhook import Gateway, Webhook
-from starter import connect, health, http
+from starter import AS_PYTHON_HAS_IT, connect, health, http
 from starter.settings import Refused, Settings, wrong
 from worker import Queue, serving
+
+# What serves lives for weeks, and each case that leaves its cache is a cycle that has to be found.
+gc.set_threshold(*AS_PYTHON_HAS_IT)
 
 
 def channel(settings: Settings) -> Channel:

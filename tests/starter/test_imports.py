@@ -1,6 +1,8 @@
 """Whoever types a command does not wait for what it does not need."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 
@@ -108,3 +110,11 @@ def test_each_module_declares_the_commands_for_which_it_is_imported(module: str)
     import_module(f"starter.cli.{module}").add_to(app)
     groups = [group.name for group in app.registered_groups]
     assert [*map(name_of, app.registered_commands), *groups] == COMMANDS[module].split()
+
+
+def test_what_serves_for_weeks_looks_for_garbage_as_python_does() -> None:
+    asked = (
+        "import gc; before = gc.get_threshold(); import starter.serve; print(before == gc.get_threshold())"
+    )
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True\n"
