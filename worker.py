@@ -163,7 +163,7 @@ async def serving(
             activity_executor=threads,
             max_concurrent_activities=AT_ONCE[Queue.CASES],
             max_concurrent_local_activities=AT_ONCE[Queue.CASES],
-            # All deadlines fall at midnight: the cache is sized to the burst (46 MiB for 1,000 cases).
+            # All deadlines fall at midnight: the cache is sized to the burst (130 MiB for 1,000 cases).
             max_cached_workflows=1000,
             # After a crash, a case reacts again after this time instead of 10 seconds.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
