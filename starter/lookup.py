@@ -133,9 +133,10 @@ def away(error: BaseException) -> Unreachable:
 
 async def story(client: Client, case: Case) -> Story:
     """All that a case says of itself. Raises `Unreachable` where no worker tells of it."""
-    query = handle(client, case).query("story", result_type=Story)
     try:
-        told: Story = await asyncio.wait_for(query, ANSWER_WITHIN)
+        # Not `wait_for`: before Python 3.12 it takes no notice of a Ctrl-C that comes with the answer.
+        async with asyncio.timeout(ANSWER_WITHIN):
+            told: Story = await handle(client, case).query("story", result_type=Story)
     except (TimeoutError, RPCError, WorkflowQueryFailedError) as error:
         why = "no worker answers: start one with `enforce up` or `enforce worker`"
         raise Unreachable(f"{case.workflow_id}: {why}") from error
