@@ -1,6 +1,7 @@
 """What waits for an officer: since when, and until when (rulebook 5.7)."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from statistics import median
@@ -75,7 +76,16 @@ def end(
 
 def of(session: Session, case_no: str) -> set[Awaiting]:
     """What of a case waits."""
-    return set(session.scalars(select(Wait.what).where(Wait.case_no == case_no, Wait.ended_at.is_(None))))
+    return by_case(session, [case_no])[case_no]
+
+
+def by_case(session: Session, case_nos: Collection[str]) -> defaultdict[str, set[Awaiting]]:
+    """What of each of these cases waits."""
+    found: defaultdict[str, set[Awaiting]] = defaultdict(set)
+    unended = select(Wait.case_no, Wait.what).where(Wait.case_no.in_(case_nos), Wait.ended_at.is_(None))
+    for case_no, what in session.execute(unended):
+        found[case_no].add(what)
+    return found
 
 
 def waiting(session: Session, at: datetime) -> list[Waiting]:

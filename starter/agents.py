@@ -70,7 +70,10 @@ def view(on_record: Sessions, agent_id: str) -> AgentView:
             select(Number).where(Number.agent_id == agent_id).order_by(Number.number)
         ).all()
         cases = []
-        for case in session.scalars(select(Case).where(Case.agent_id == agent_id).order_by(Case.opened_at)):
+        its_cases = select(Case).where(Case.agent_id == agent_id).order_by(Case.opened_at)
+        opened = session.scalars(its_cases).all()
+        awaiting = waits.by_case(session, [case.case_no for case in opened])
+        for case in opened:
             money = balance(session, case.case_no)
             standing = (Fine.case_no == case.case_no) & (Fine.status != FineStatus.VOID)
             cases.append(
@@ -84,7 +87,7 @@ def view(on_record: Sessions, agent_id: str) -> AgentView:
                     fine=money.fine,
                     paid=money.paid,
                     due=money.due,
-                    awaiting=tuple(sorted(waits.of(session, case.case_no))),
+                    awaiting=tuple(sorted(awaiting[case.case_no])),
                 )
             )
         return AgentView(

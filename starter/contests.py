@@ -1,6 +1,5 @@
 """What officers do when a case is contested: appeals, dismissals, holds, and what is left after an undo."""
 
-import asyncio
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
@@ -11,7 +10,6 @@ from rulebook.vocabulary import Awaiting
 from starter.desk import Ended, act
 from starter.lookup import (
     APPEAL,
-    BESIDE,
     DISMISSAL,
     REINSTATEMENT,
     RESTITUTION,
@@ -94,9 +92,8 @@ async def reinstate(client: Client, task_queue: str, case: Case, start: Reinstat
 
 async def served(client: Client, case: Case, message: ServedByHand) -> str:
     """Record that an officer has served a notice that could not be delivered (4.6); returns the answer."""
-    ids = [case.workflow_id] if case.open else []
-    ids += [f"{kind}{case.case_no}" for kind in BESIDE]
-    for found in await asyncio.gather(*(described(client, one) for one in ids)):
+    as_it_is = [await described(client, case.workflow_id)] if case.open else []
+    for found in [*as_it_is, *await beside(client, case.case_no)]:
         if found and found.open and Awaiting.DELIVERY in found.awaiting:
             return await act(client, found, "served", message)
     raise Refused(f"{case.case_no}: every notice of the case has been delivered")

@@ -110,7 +110,7 @@ async def _story(settings: "Settings", client: "Client", named: str) -> "Story":
         named = found.case_no
     except lookup.NotKept:
         pass
-    from starter import archive, connect, lookup
+    from starter import archive, connect
 
     told = archive.story(connect.on_record(settings), named)
     awaiting = {what for p in await lookup.beside(client, told.case_no) for what in p.awaiting}

@@ -131,10 +131,11 @@ def _tell_of_shutdowns(matched: "Sequence[Matched]") -> None:
 
     counted = sorted({one.case_no for one in matched if one.outcome is Outcome.COUNTED})
     with snapshot(connect.on_record(Settings())) as session:
-        shut = [case_no for case_no in counted if Awaiting.REINSTATEMENT in waits.of(session, case_no)]
-    for case_no in shut:
-        said = f"{case_no}: paid in time, but the account was shut down: enforce reinstate {case_no}"
-        show.console().print(said, soft_wrap=True)
+        waiting = waits.by_case(session, counted)
+    for case_no in counted:
+        if Awaiting.REINSTATEMENT in waiting[case_no]:
+            said = f"{case_no}: paid in time, but the account was shut down: enforce reinstate {case_no}"
+            show.console().print(said, soft_wrap=True)
 
 
 def _write(file: Path, given: "Statement", matched: "Sequence[Matched]") -> None:
