@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -25,6 +26,9 @@ ADDRESSES = Addresses(
     officers="officers@platform.example",
     supervisor="supervisor@platform.example",
 )
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and all that they start with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _serial = count(1)
 _ROOM = 2 << 30
