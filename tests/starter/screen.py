@@ -3,27 +3,58 @@
 import asyncio
 import codecs
 import fcntl
+import multiprocessing
 import os
 import pty
 import struct
+import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+from starter import cli
 
 ENFORCE = Path(sys.executable).parent / "enforce"
 CTRL_C, CTRL_D = "\x03", "\x04"
 _PATIENCE = 60  # seconds
-# Whoever leads a session and opens a terminal is who Ctrl-C reaches from there.
-_TAKING = ': <"$0"; exec "$@"'
+
+# Most of a command's time goes into imports: the officers' commands are forked off a process that has them.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__, "tests.world"])
+
+
+def carry_out(words: tuple[str, ...], env: Mapping[str, str], cwd: Path) -> None:
+    """Be `enforce` with these words, and end as it does."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = [str(ENFORCE), *words]
+    cli.main()
+
+
+def _carry_out_at(streams: list[Connection], words: tuple[str, ...], env: dict[str, str], cwd: Path) -> None:
+    # Whoever leads a session and takes a terminal is who Ctrl-C reaches from there.
+    os.setsid()
+    fcntl.ioctl(streams[2].fileno(), termios.TIOCSCTTY, 0)
+    for number, stream in enumerate(streams):
+        os.dup2(stream.fileno(), number)
+        stream.close()
+    # As Python opens them where the language is C.UTF-8.
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    carry_out(words, env, cwd)
 
 
 class Screen:
     """What a command shows in its terminal, and the keyboard before it."""
 
-    def __init__(self, terminal: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, terminal: int, process: ForkServerProcess) -> None:
         self.text, self.process, self._terminal = "", process, terminal
         self._more, self._left = asyncio.Event(), asyncio.Event()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -49,11 +80,12 @@ class Screen:
                 self._more.clear()
                 await self._more.wait()
 
-    async def ended(self) -> int:
+    async def ended(self) -> int | None:
         """The exit code, once the command has ended."""
         async with asyncio.timeout(_PATIENCE):
             await self._left.wait()
-            return await self.process.wait()
+        await asyncio.to_thread(self.process.join, _PATIENCE)
+        return self.process.exitcode
 
     def mode(self) -> list[Any]:
         """How the terminal is set: echo, lines, signals."""
@@ -75,24 +107,22 @@ async def terminal(
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ENFORCE_", "TEMPORAL_"))}
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
         clean.pop(name, None)
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", _TAKING, os.ttyname(theirs), ENFORCE),
-        *words,
-        cwd=cwd,
-        env=clean | {"TERM": "xterm-256color", "LANG": "C.UTF-8", **env},
-        stdin=theirs if stdin is None else stdin,
-        stdout=theirs if stdout is None else stdout,
-        stderr=theirs,
-        start_new_session=True,
-    )
+    env = clean | {"TERM": "xterm-256color", "LANG": "C.UTF-8", **env}
+    nothing = os.open(os.devnull, os.O_RDWR)
+    redirected = (nothing if of == subprocess.DEVNULL else of for of in (stdin, stdout, None))
+    streams = [Connection(os.dup(theirs if of is None else of)) for of in redirected]
+    process = FORKS.Process(target=_carry_out_at, args=(streams, words, env, cwd))
+    process.start()
+    for stream in streams:
+        stream.close()
+    os.close(nothing)
     os.close(theirs)
     screen = Screen(ours, process)
     try:
         yield screen
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        await asyncio.to_thread(process.join)
         asyncio.get_running_loop().remove_reader(ours)
         os.close(ours)
 

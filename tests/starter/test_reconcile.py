@@ -29,7 +29,7 @@ from starter import local
 from starter.settings import Settings
 from starter.virtual_time import VirtualTime
 from tests.conftest import ADDRESSES
-from tests.starter.conftest import Ran, run
+from tests.starter.conftest import Ran, typed
 from tests.world import CaseInTime, World, a_report, an_agent
 from worker import serving
 
@@ -74,7 +74,7 @@ class Platform:
             "ENFORCE_TASK_QUEUE": QUEUE,
             "ENFORCE_OFFICER": "李敏",
         }
-        return await run(*words, env=env, cwd=self.home)
+        return await typed(*words, env=env, cwd=self.home)
 
     def dump_registry(self) -> Path:
         backup = self.home / "registry.dump"
