@@ -1,6 +1,5 @@
 """The ways on which a notice leaves the house, each one class that sends and says how it ended."""
 
-import hashlib
 import os
 import re
 import threading
@@ -8,6 +7,7 @@ from base64 import b64encode
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -47,34 +47,49 @@ def mail(
 ) -> bytes:
     """A letter as a mail (RFC 5322, 7 bit) in plain text, and in HTML and as an attached PDF where given.
 
-    A mailbox takes two of one identity for the same.
+    A mailbox takes two of one identity for the same. The name of the PDF is plain ASCII.
     """
-    message = EmailMessage(policy=SMTP)
-    message["From"] = sender
-    message["To"] = one_line(recipient)
-    message["Subject"] = one_line(subject)
-    message["Date"] = at
-    message["Message-ID"] = f"<{identity}@{sender.partition('@')[2] or 'localhost'}>"
-    message.set_content("", charset="utf-8", cte="base64")
+    head = EmailMessage(policy=SMTP)
+    head["From"] = sender
+    head["To"] = one_line(recipient)
+    head["Subject"] = one_line(subject)
+    head["Date"] = at
+    head["Message-ID"] = f"<{identity}@{sender.partition('@')[2] or 'localhost'}>"
     bodies = [_with_crlf(text)]
     if html:
-        message.add_alternative("", subtype="html", charset="utf-8", cte="base64")
         bodies.append(_with_crlf(html))
+    name, file = pdf or ("", b"")
+    if name:
+        bodies.append(file)
+    first, *frame = _frame(bool(html), bool(name))
+    content = [head.as_bytes().removesuffix(b"\r\n"), first]
+    for body, after in zip(bodies, frame, strict=True):
+        lines = re.findall(b".{1,76}", b64encode(body))
+        content += [b"\r\n".join(lines), b"\r\n", after.replace(_NAME.encode(), name.encode("ascii"))]
+    return b"".join(content)
+
+
+_BODY, _NAME = "=body=", "=name="
+
+
+@cache
+def _frame(html: bool, pdf: bool) -> list[bytes]:
+    """What stands before, between and behind the bodies of a mail.
+
+    The library takes a mail line by line, several times over, and looks through it for boundaries.
+    """
+    parts = EmailMessage(policy=SMTP)
+    parts.set_content("", charset="utf-8", cte="base64")
+    if html:
+        parts.add_alternative("", subtype="html", charset="utf-8", cte="base64")
     if pdf:
-        message.add_attachment(b"", maintype="application", subtype="pdf", filename=pdf[0])
-        bodies.append(pdf[1])
-    parts = list(message.walk())
-    for serial, part in enumerate(part for part in parts if part.is_multipart()):
-        # Else the library looks through all of the letter for one that isn't in it. In base64 no "=_" is.
-        part.set_boundary(f"=_{serial}_{hashlib.sha256(identity.encode()).hexdigest()[:32]}")
-    # It also takes a body line by line, twice: the bodies come in at last. No header holds an empty line.
-    for serial, part in enumerate(part for part in parts if not part.is_multipart()):
-        part.set_payload(f"={serial}=")
-    content = message.as_bytes()
-    for serial, body in enumerate(bodies):
-        lines = b"\r\n".join(re.findall(b".{1,76}", b64encode(body)))
-        content = content.replace(b"\r\n\r\n=%d=" % serial, b"\r\n\r\n%b\r\n" % lines)
-    return content
+        parts.add_attachment(b"", maintype="application", subtype="pdf", filename=_NAME)
+    for serial, part in enumerate(parts.walk()):
+        if part.is_multipart():
+            part.set_boundary(f"=_enforce_{serial}")  # in base64 no "=_" is
+        else:
+            part.set_payload(_BODY)
+    return parts.as_bytes().split(_BODY.encode())
 
 
 def _with_crlf(text: str) -> bytes:
