@@ -1,12 +1,13 @@
 """The deadlines that hang on notices (rulebook 4): computed anew, extended, stopped, and going on."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, defer
 from temporalio import activity
 
 from activities.fines import balance
@@ -110,16 +111,21 @@ class Limits:
             case = audit.lock(session, order.case_no, order.opened)
             notice = notice_of(session, order.case_no, order.step)
             moved = _move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
+            fined = select(func.max(Fine.offence)).where(
+                Fine.case_no == order.case_no, Fine.status != FineStatus.VOID
+            )
+            lines, offence = session.execute(
+                select(Case.lines, fined.scalar_subquery()).where(Case.case_no == order.case_no)
+            ).one()
+            trail = _trail(session, order.case_no)
             known = {
                 "balance": balance(session, order.case_no),
                 "outcome": case.outcome,
-                "offence": session.scalar(
-                    select(Fine.offence).where(Fine.case_no == order.case_no, Fine.status != FineStatus.VOID)
-                ),
-                "reviewed": tuple(line for line in audit.trail(session, order.case_no, steps="review-%")),
-                "standing": tuple(_standing(session, notice)),
-                "lines": session.scalar(select(Case.lines).where(Case.case_no == order.case_no)),
-                "taken": _taken(session, notice),
+                "offence": offence,
+                "reviewed": tuple(audit.line_of(line) for line in trail if line.step.startswith("review-")),
+                "standing": tuple(_standing(session, notice, trail)),
+                "lines": lines,
+                "taken": _taken(notice, trail),
             }
             return moved.model_copy(update=known)
 
@@ -185,40 +191,49 @@ def _move(
     return audit.record(session, order.case_no, key, reckoned)
 
 
-def _standing(session: Session, notice: Notice) -> Iterator[Standing]:
+def _trail(session: Session, case_no: str) -> Sequence[AuditLine]:
+    """The lines of a case in their order, without what their steps answered."""
+    lines = select(AuditLine).where(AuditLine.case_no == case_no).options(defer(AuditLine.result))
+    return session.scalars(lines.order_by(AuditLine.serial)).all()
+
+
+def _standing(session: Session, notice: Notice, trail: Sequence[AuditLine]) -> Iterator[Standing]:
     """What stands in the case of a limit, if that is its last one: those before it are over."""
-    case_no = notice.case_no
-    limits = select(Notice.step).where(Notice.case_no == case_no, Notice.last_day.is_not(None))
-    if session.scalar(limits.order_by(Notice.drafted_at.desc()).limit(1)) != notice.step:
+    limits = select(Notice.step).where(Notice.case_no == notice.case_no, Notice.last_day.is_not(None))
+    pending = select(Appeal.appeal_no).where(Appeal.case_no == notice.case_no, Appeal.decided_at.is_(None))
+    unverified = select(Wait.id).where(
+        Wait.case_no == notice.case_no, Wait.what == Awaiting.VERIFICATION, Wait.ended_at.is_(None)
+    )
+    newest, appeal_no, waits = session.execute(
+        select(
+            limits.order_by(Notice.drafted_at.desc()).limit(1).scalar_subquery(),
+            pending.limit(1).scalar_subquery(),
+            unverified.exists(),
+        )
+    ).one()
+    if newest != notice.step:
         return
 
     def last(*steps: str) -> AuditLine | None:
-        lines = select(AuditLine).where(AuditLine.case_no == case_no)
-        lines = lines.where(or_(*map(AuditLine.step.like, steps)))
-        return session.scalar(lines.order_by(AuditLine.serial.desc()).limit(1))
+        return next((line for line in reversed(trail) if line.step.startswith(steps)), None)
 
-    held = last("hold-%", "resume-%")
+    held = last("hold-", "resume-")
     if held and held.step.startswith("hold-"):
         yield Standing(what="held", step=held.step, why=held.text.removeprefix("Case held: "))
-    appeal = select(Appeal.appeal_no).where(Appeal.case_no == case_no, Appeal.decided_at.is_(None))
-    if (appeal_no := session.scalar(appeal)) and (filed := last("appeal-%")):
+    if appeal_no and (filed := last("appeal-")):
         yield Standing(what="appeal", step=filed.step, why=f"appeal {appeal_no} is pending")
-    unverified = select(Wait.id).where(
-        Wait.case_no == case_no, Wait.what == Awaiting.VERIFICATION, Wait.ended_at.is_(None)
-    )
-    if session.scalar(unverified) and (reported := last("rectification-%")):
+    if waits and (reported := last("rectification-")):
         yield Standing(what="rectification", step=reported.step, why=reported.text)
-    verified = last("verify-%", "customer-confirmed")
+    verified = last("verify-", "customer-confirmed")
     if verified and not verified.text.startswith("Verification failed"):
         yield Standing(what="verified", step=verified.step, why=verified.text)
-    if anew := last(f"{TAKEN_UP}%"):
+    if anew := last(TAKEN_UP):
         yield Standing(what="anew", step=anew.step, why=_WHY_ANEW)
 
 
-def _taken(session: Session, notice: Notice) -> Taken:
+def _taken(notice: Notice, trail: Sequence[AuditLine]) -> Taken:
     def count(steps: str) -> int:
-        lines = select(func.count(AuditLine.id)).where(AuditLine.case_no == notice.case_no)
-        return session.scalar(lines.where(AuditLine.step.regexp_match(f"^{steps}(-[0-9]+)?$"))) or 0
+        return sum(bool(re.fullmatch(f"{steps}(-[0-9]+)?", line.step)) for line in trail)
 
     return Taken(
         clock_moves=max(0, count("clock") - bool(notice.stopped_at)),  # that it stopped is found once more

@@ -23,10 +23,10 @@ _LAST_YEAR = 2099  # the moon, and so Spring Festival, is computed as far as thi
 
 def calendar(session: Session) -> Calendar:
     """China's public calendar with the arrangements and closing days on record (rulebook 4.2)."""
-    days = session.scalars(select(CalendarDay)).all()
+    days = session.execute(select(CalendarDay.day, CalendarDay.works, CalendarDay.closing)).all()
     return Calendar(
-        arranged={d.day: d.works for d in days if not d.closing},
-        closing=frozenset(d.day for d in days if d.closing),
+        arranged={day: works for day, works, closing in days if not closing},
+        closing=frozenset(day for day, _, closing in days if closing),
     )
 
 

@@ -75,10 +75,10 @@ def test_a_step_is_done_to_the_case_that_its_workflow_has_opened_and_to_no_other
     with pytest.raises(audit.OtherCase, match="case SS-2026-99999 is not on record"):
         Cases(on_record).add_line(AddLine(case_no="SS-2026-99999", opened=OPENED, **told))
     with on_record() as session:
-        assert audit.trail(session, case_no, steps="fact") == []
+        assert "a fact" not in [line.text for line in audit.trail(session, case_no)]
     Cases(on_record).add_line(AddLine(case_no=case_no, opened=OPENED, **told))
     with on_record() as session:
-        assert [line.text for line in audit.trail(session, case_no, steps="fact")] == ["a fact"]
+        assert [line.text for line in audit.trail(session, case_no)].count("a fact") == 1
 
 
 @pytest.mark.parametrize(

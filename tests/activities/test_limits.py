@@ -80,8 +80,8 @@ def test_a_case_that_is_taken_up_again_has_its_full_limit_from_then(
     assert [(one.what, one.step) for one in found.standing] == [("anew", "taken-up-run")]
     taken_up(on_record, case_no)
     with on_record() as session:
-        [line] = audit.trail(session, case_no, steps="taken-up-%")
-    assert line.text == "Taken up again from the record: limit ends 2026-03-12 24:00 (Asia/Shanghai)"
+        told = [line.text for line in audit.trail(session, case_no)]
+    assert told.count("Taken up again from the record: limit ends 2026-03-12 24:00 (Asia/Shanghai)") == 1
 
 
 def test_a_clock_that_stands_still_goes_on_to_when_its_case_is_taken_up_again(

@@ -369,8 +369,8 @@ async def test_what_the_record_has_lost_of_what_has_ended_is_told_once(platform:
         assert commands[numbered[dismissed]] == [f"enforce dismiss {numbered[dismissed]} --reason '登记有误'"]
         assert found(await platform.enforce(world, "reconcile", "--json")) == {}
         with world.on_record() as session:
-            told = [line.text for line in audit.trail(session, numbered[late], steps="lost-%")]
-        assert ["ICBC-late" in one for one in told] == [True]
+            told = [line.text for line in audit.trail(session, numbered[late])]
+        assert sum("ICBC-late" in one for one in told) == 1
 
 
 async def test_mending_that_was_cut_off_is_ended_by_the_next(platform: Platform) -> None:
