@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import typst
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, meta
 from pydantic import BaseModel, ConfigDict
 from pylopdf_fonts_zh_cn import sans_path
 
@@ -161,6 +161,20 @@ class Letters:
         """The letter of this kind of violation, else the one that serves all kinds."""
         name = f"{notice}.txt.j2"
         return self._wording.select_template([f"{language}/{kind}/{name}", f"{language}/{name}"])
+
+    # There is one of these in a process.
+    @cache  # noqa: B019
+    def asks(self, kind: Kind, notice: NoticeKind) -> frozenset[str]:
+        """The names of the facts that this letter may say, in either language."""
+        letters = [self.template(language, kind, notice).name for language in LANGUAGES]
+        return frozenset[str]().union(*map(self._names, filter(None, letters)))
+
+    def _names(self, template: str) -> set[str]:
+        assert self._wording.loader
+        source, *_ = self._wording.loader.get_source(self._wording, template)
+        tree = self._wording.parse(source)
+        parts = filter(None, meta.find_referenced_templates(tree))
+        return meta.find_undeclared_variables(tree).union(*map(self._names, parts))
 
     def typeset(self, layout: str, content: Any, at: datetime, form: Literal["pdf", "svg"]) -> bytes:
         """Set content in a layout of templates/: the same bytes for the same content and time.

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import case as sql_case
-from sqlalchemy import func, select, update
+from sqlalchemy import func, inspect, select, update
 from sqlalchemy.orm import Session, defer, joinedload
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -26,6 +26,8 @@ from rulebook.policy import in_force
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, Holder, NoticeKind, Stage, day_of
 from rulebook.working_days import deadline
+
+Row = TypeVar("Row", ReportRow, Fine, HoldRow, Filing)
 
 
 class ServeNotice(Step):
@@ -349,35 +351,37 @@ class Notices:
         )
 
     def _facts(self, session: Session, case: Case, notice: Notice, order: ServeNotice) -> dict[str, Any]:
-        """What the record has for a letter, by the names that the templates use."""
-        reports = session.scalars(
-            select(ReportRow).where(ReportRow.case_no == case.case_no).order_by(ReportRow.id)
-        )
-        fines = session.scalars(select(Fine).where(Fine.case_no == case.case_no).order_by(Fine.id)).all()
+        """What the record has for a letter, by the templates' names; what it doesn't ask for stays empty."""
+        asked = self._letters.asks(case.kind, order.kind)
+
+        def rows(of: type[Row], *names: str) -> Sequence[Row]:
+            if asked.isdisjoint(names):
+                return ()
+            [key] = inspect(of).primary_key
+            return session.scalars(select(of).filter_by(case_no=case.case_no).order_by(key)).all()
+
+        fines = rows(Fine, "fine", "voided")
         stand = [fine for fine in fines if fine.status is not FineStatus.VOID]
         void = [fine for fine in fines if fine.status is FineStatus.VOID]
         policy = in_force(case.policy)
-        placed = session.scalars(select(HoldRow).where(HoldRow.case_no == case.case_no)).all()
+        placed = rows(HoldRow, "held", "reclaimed", "returned", "kept")
         taken = self._taken(session, placed)
-        filings = session.scalars(
-            select(Filing).where(Filing.case_no == case.case_no).order_by(Filing.filing_no)
-        ).all()
         return {
             "policy": policy,
             "notice": notice,
             "case": case,
             "agent": case.agent,
             "account": case.agent.account,
-            "reports": [Report.model_validate(row.payload) for row in reports],
+            "reports": [Report.model_validate(row.payload) for row in rows(ReportRow, "reports")],
             "fine": stand[-1] if stand else None,
             "voided": void[0] if void else None,
-            "balance": balance(session, case.case_no),
+            "balance": balance(session, case.case_no) if "balance" in asked else None,
             "reclaimed": [n.number for n in taken if n.reclaimed_by == case.case_no],
             "quarantine": policy.quarantine.days,
             "held": {hold.kind for hold in placed},
             "returned": [n for n in taken if n.holder is Holder.AGENT],
             "kept": [n for n in taken if n.holder is Holder.PLATFORM],
-            "filings": filings,
+            "filings": rows(Filing, "filings"),
             "at": notice.drafted_at,
             **{name: getattr(order, name) for name in SAID},
         }

@@ -29,7 +29,7 @@ def _said_to_the_registry() -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", hear)
 
 
-async def test_a_rectified_case_takes_at_most_54_statements(world: World) -> None:
+async def test_a_rectified_case_takes_at_most_47_statements(world: World) -> None:
     [number] = an_agent(world.on_record)
     case = CaseInTime(world, workflow_id(Kind.SECONDARY_SALE, number))
     with _said_to_the_registry() as said:
@@ -38,13 +38,13 @@ async def test_a_rectified_case_takes_at_most_54_statements(world: World) -> Non
         await case.rectified()
         await case.verify(passed=True)
         await case.ended()
-    assert 30 < len(said) <= 54, "\n".join(said)
+    assert 30 < len(said) <= 47, "\n".join(said)
 
 
-async def test_a_case_that_ends_in_a_shutdown_takes_at_most_120_statements(world: World) -> None:
+async def test_a_case_that_ends_in_a_shutdown_takes_at_most_97_statements(world: World) -> None:
     [number] = an_agent(world.on_record)
     with _said_to_the_registry() as said:
         case = await world.open(a_report(number))
         await world.time.forward(case.id, timedelta(days=60))
         await case.ended()
-    assert 30 < len(said) <= 120, "\n".join(said)
+    assert 30 < len(said) <= 97, "\n".join(said)
