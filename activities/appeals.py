@@ -11,7 +11,7 @@ from registry import audit, waits
 from registry.models import Appeal, AuditLine, Case, Evidence
 from registry.session import Sessions
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Awaiting
+from rulebook.vocabulary import Awaiting, day_of
 
 PROPOSED = "serious-%-proposed"
 """The step in which an officer has found circumstances serious: another one approves (1.6)."""
@@ -67,8 +67,8 @@ class Appeals:
                 return AppealFiled.model_validate(session.scalar(answer))
             within = in_force(case.policy).appeal.within
             if case.closed_at:
-                last_day = case.closed_at.astimezone(SHANGHAI).date() + timedelta(days=within)
-                if order.at.astimezone(SHANGHAI).date() > last_day:
+                last_day = day_of(case.closed_at) + timedelta(days=within)
+                if day_of(order.at) > last_day:
                     raise Refused(f"too late: an appeal against {case.case_no} was possible until {last_day}")
             if pending:
                 raise Refused(f"appeal {pending.appeal_no} is still to be decided")

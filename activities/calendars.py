@@ -9,7 +9,7 @@ from registry.calendar import calendar
 from registry.models import Case, Notice
 from registry.session import Sessions
 from rulebook.deadlines import Deadline, later
-from rulebook.vocabulary import SHANGHAI
+from rulebook.vocabulary import day_of
 from rulebook.working_days import deadline
 
 
@@ -70,7 +70,7 @@ def moved_deadlines(session: Session, page: OpenCases) -> DeadlinesMoved:
     rows = session.execute(
         select(cases, limits).join(limits, true(), isouter=True).order_by(cases.c.case_no)
     ).all()
-    known, today = calendar(session), page.at.astimezone(SHANGHAI).date()
+    known, today = calendar(session), day_of(page.at)
     moved = []
     for row in rows:
         if row.last_day is None or row.stopped_at or row.last_day < today:

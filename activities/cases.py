@@ -17,7 +17,7 @@ from registry.models import Account, AuditLine, Case, Number, ReportRow, case_nu
 from registry.session import Sessions
 from rulebook.policy import in_force
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, Awaiting, Holder, Kind, Stage, workflow_id, written
+from rulebook.vocabulary import Awaiting, Holder, Kind, Stage, day_of, workflow_id, written
 
 
 class OpenCase(BaseModel):
@@ -197,10 +197,10 @@ class Cases:
                 return Opening(opened=CaseOpened.model_validate(answer))
 
             number = held_number(session, report.number)
-            policy = in_force(order.at.astimezone(SHANGHAI).date())
+            policy = in_force(day_of(order.at))
             serial = session.execute(select(case_numbers.next_value())).scalar_one()
             case = Case(
-                case_no=f"{report.kind.prefix}-{order.at.astimezone(SHANGHAI).year}-{serial:05d}",
+                case_no=f"{report.kind.prefix}-{day_of(order.at).year}-{serial:05d}",
                 kind=report.kind,
                 number=number.number,
                 agent_id=number.agent_id,

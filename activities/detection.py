@@ -25,7 +25,7 @@ from rulebook.detection import (
     found,
 )
 from rulebook.policy import Policy, in_force
-from rulebook.vocabulary import SHANGHAI, ComplaintKind, Holder, Kind, NumberStatus
+from rulebook.vocabulary import ComplaintKind, Holder, Kind, NumberStatus, day_of
 
 
 class Detected(BaseModel):
@@ -49,7 +49,7 @@ def report(session: Session, now: datetime, by: str) -> list[Found]:
     """Put the violations that are to be reported now into the inbox, within the caller's transaction."""
     # Of two runs at once, each would report what the other does; an import goes before or after.
     session.execute(text("lock table complaints, observed_uses, operator_alerts in share row exclusive mode"))
-    policy = in_force(now.astimezone(SHANGHAI).date())
+    policy = in_force(day_of(now))
     reported = [one for one in violations(session, policy, now) if not one.held_back]
     if not reported:
         return []
@@ -166,9 +166,7 @@ def _records(session: Session, evidence: dict[str, list[Evidence]]) -> list[Reco
                 for row in rows
                 if (ended := [at for at in (row.lifted, row.ended) if at])
             },
-            reported={
-                Kind(row.kind): row.reported.astimezone(SHANGHAI).date() for row in rows if row.reported
-            },
+            reported={Kind(row.kind): day_of(row.reported) for row in rows if row.reported},
             evidence=tuple(evidence[number]),
         )
         for number, rows in states.items()

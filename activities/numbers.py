@@ -13,7 +13,7 @@ from registry import audit, holds
 from registry.models import Case, Number
 from registry.session import Sessions
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Hold, Holder, Kind, NumberStatus, written
+from rulebook.vocabulary import Hold, Holder, Kind, NumberStatus, day_of, written
 
 _IN_USE = (NumberStatus.ACTIVE, NumberStatus.FROZEN)
 
@@ -146,7 +146,7 @@ class Numbers:
                 return done
             case = standing_case(session, order.case_no)
             days = in_force(case.policy).quarantine.days
-            until = order.at.astimezone(SHANGHAI).date() + timedelta(days=days)
+            until = day_of(order.at) + timedelta(days=days)
             kept = session.scalars(
                 select(Number.number)
                 .where(Number.agent_id == case.agent_id, Number.status != NumberStatus.FREE)
@@ -193,7 +193,7 @@ class Numbers:
     @activity.defn
     def end_quarantines(self, order: AsOf) -> int:
         """Free the numbers whose quarantine has ended by that day (5.3); returns how many."""
-        today = order.at.astimezone(SHANGHAI).date()
+        today = day_of(order.at)
         with self._sessions.begin() as session:
             resting = (Number.status == NumberStatus.QUARANTINED) & (Number.quarantined_until < today)
             # Their cases first: what undoes a case has it, and waits for its numbers.
@@ -218,7 +218,7 @@ class Numbers:
     @activity.defn
     def renewals_due(self, order: AsOf) -> list[Renewal]:
         """The numbers in direct service that have to be renewed within the policy's notice (3.3)."""
-        today = order.at.astimezone(SHANGHAI).date()
+        today = day_of(order.at)
         until = today + timedelta(days=in_force(today).service_failure.renewal_notice)
         with self._sessions() as session:
             due = session.scalars(

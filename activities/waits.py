@@ -15,7 +15,7 @@ from registry.models import Wait
 from registry.session import Sessions
 from registry.waits import Waiting
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI
+from rulebook.vocabulary import day_of
 
 
 class Waits:
@@ -36,7 +36,7 @@ class Waits:
            more, as the same mails, never not at all.
         3. That it was brought up is recorded.
         """
-        today = order.at.astimezone(SHANGHAI).date()
+        today = day_of(order.at)
         limits = in_force(today).officers
         with self._sessions() as session:
             if not calendar(session).works(today):
@@ -57,7 +57,7 @@ class Waits:
         return len(late)
 
     def _send(self, what: str, to: str, late: list[Waiting], at: datetime, limit: int) -> None:
-        today = at.astimezone(SHANGHAI).date()
+        today = day_of(at)
         text = self._mails.get_template(f"zh/officers/{what}.txt.j2").render(
             waits=late,
             commands=[command(wait.what, wait.case_no, wait.number) for wait in late],

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from registry import audit
 from registry.importer import Problem, Refused
 from registry.models import CalendarDay
-from rulebook.vocabulary import SHANGHAI, OneLine
+from rulebook.vocabulary import OneLine, day_of
 from rulebook.working_days import LONGEST_CLOSURE, Calendar, fixed_by_law
 
 _PUBLIC = Calendar()
@@ -137,7 +137,7 @@ def load(
     session.execute(text("lock table calendar_days in share row exclusive mode"))
     known = {(row.day, row.closing): row for row in session.scalars(select(CalendarDay))}
     news = {line: day for line, day in days.items() if not _on_record(day, known.get(day.key))}
-    today = at.astimezone(SHANGHAI).date()
+    today = day_of(at)
     problems = [
         Problem(line, "day", f"{day.day} {fault}")
         for line, day in news.items()

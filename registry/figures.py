@@ -35,7 +35,7 @@ from registry.calendar import calendar
 from registry.models import Agent, Case, Fine, HoldRow, Incoming, Notice, Payment, ReportRow, Wait
 from rulebook.money import ZERO
 from rulebook.policy import published
-from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, Kind, NoticeKind, Stage
+from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Hold, Kind, NoticeKind, Stage, day_of
 
 AHEAD = 14
 """For how many days it is told what falls due, today included."""
@@ -201,7 +201,7 @@ class Figures(_Counted):
 def figures(session: Session, as_of: datetime, since: date | None = None) -> Figures:
     """The figures as of a moment, of the cases opened on a day (Asia/Shanghai) or later, or of all."""
     counted = Case.opened_at >= datetime.combine(since or published()[0].effective, time(), SHANGHAI)
-    today = as_of.astimezone(SHANGHAI).date()
+    today = day_of(as_of)
     cases = _cases(session, counted, today)
     return Figures(
         as_of=as_of,

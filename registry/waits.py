@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from registry.calendar import calendar
 from registry.models import Case, Wait
-from rulebook.vocabulary import SHANGHAI, Awaiting, Kind
+from rulebook.vocabulary import SHANGHAI, Awaiting, Kind, day_of
 from rulebook.working_days import Calendar, working_days
 
 
@@ -149,7 +149,7 @@ class _Waited:
 
     def waited(self, since: datetime, until: datetime) -> int:
         """The working days that have passed in full: neither the first day nor the last one counts."""
-        first, last = (moment.astimezone(SHANGHAI).date() for moment in (since, until))
+        first, last = (day_of(moment) for moment in (since, until))
         return self._between(first, last)
 
     def _count(self, first: date, last: date) -> int:

@@ -27,7 +27,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from rulebook.policy import Detection
 from rulebook.report import Report
-from rulebook.vocabulary import SHANGHAI, ComplaintKind, Kind, one_line
+from rulebook.vocabulary import SHANGHAI, ComplaintKind, Kind, day_of, one_line
 from rulebook.working_days import Calendar, deadline
 
 SOURCE = "detection"
@@ -184,7 +184,7 @@ def found(record: Record, limits: Detection, calendar: Calendar, now: datetime) 
 def _held_back(record: Record, kind: Kind, now: datetime) -> str | None:
     if record.out_of_use and kind not in record.open:
         return record.out_of_use
-    if record.reported.get(kind) == now.astimezone(SHANGHAI).date():
+    if record.reported.get(kind) == day_of(now):
         return "reported today already"
     return None
 

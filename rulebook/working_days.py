@@ -13,7 +13,7 @@ from holidays.countries.china import ChinaStaticHolidays
 from pydantic import BaseModel, ConfigDict
 
 from rulebook.deadlines import Deadline
-from rulebook.vocabulary import SHANGHAI
+from rulebook.vocabulary import day_of
 
 _PUBLISHED_YEARS = frozenset(ChinaStaticHolidays.special_public_holidays)
 LONGEST_CLOSURE = 366
@@ -82,7 +82,7 @@ def deadline(served_at: datetime, working_days: int, calendar: Calendar) -> Dead
         raise ValueError(f"a limit is at least one working day, not {working_days}")
     if served_at.tzinfo is None:
         raise ValueError("the time of service needs a time zone")
-    day = served_at.astimezone(SHANGHAI).date()
+    day = day_of(served_at)
     years = {day.year}
     counted = idle = 0
     while counted < working_days:

@@ -56,7 +56,7 @@ def detect(
     """
     from activities import detection
     from registry.session import snapshot
-    from rulebook.vocabulary import SHANGHAI
+    from rulebook.vocabulary import SHANGHAI, day_of
     from starter import connect, policies
     from starter.cli import show
     from starter.settings import Refused, Settings
@@ -67,7 +67,7 @@ def detect(
     if as_of:
         # The last moment of the day, so that it is that day's policy which is asked.
         now = as_of.replace(tzinfo=SHANGHAI) + timedelta(days=1, microseconds=-1)
-    by = policies.named(policy) if policy else policies.in_force_on(now.astimezone(SHANGHAI).date())
+    by = policies.named(policy) if policy else policies.in_force_on(day_of(now))
     on_record = connect.on_record(Settings())
     if dry_run:
         with snapshot(on_record) as session:

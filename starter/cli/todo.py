@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rulebook.vocabulary import SHANGHAI
+from rulebook.vocabulary import day_of
 from starter.cli import show_soon
 from starter.cli.options import Json
 
@@ -121,7 +121,7 @@ def due(
     from starter.settings import Settings
 
     now = datetime.now(UTC)
-    first, last = _days(when, now.astimezone(SHANGHAI).date())
+    first, last = _days(when, day_of(now))
 
     async def run() -> None:
         show_soon()

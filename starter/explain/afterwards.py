@@ -10,7 +10,7 @@ from sqlalchemy import select
 from registry.models import AuditLine, Number
 from rulebook.deadlines import Deadline
 from rulebook.money import ZERO, yuan
-from rulebook.vocabulary import SHANGHAI, Awaiting, FilingStatus, Hold, NumberStatus, Stage, written
+from rulebook.vocabulary import Awaiting, FilingStatus, Hold, NumberStatus, Stage, day_of, written
 from starter.explain.course import renewal
 from starter.explain.record import Record
 from starter.explain.told import Next
@@ -66,7 +66,7 @@ def _while_it_stands(of: Record, as_of: datetime) -> Iterator[Next]:
     """Until when a case that stands can be contested, what stays due or owed, and what it still holds."""
     case = of.case
     assert case.closed_at
-    last_day = case.closed_at.astimezone(SHANGHAI).date() + timedelta(days=of.policy.appeal.within)
+    last_day = day_of(case.closed_at) + timedelta(days=of.policy.appeal.within)
     until = Deadline(last_day=last_day)
     told = f"the agent {'can' if as_of < until.at else 'could'} appeal until then"
     typed = f'enforce appeal {case.case_no} --statement "..."'

@@ -10,7 +10,7 @@ from registry.calendar import calendar
 from registry.models import Account, Case
 from rulebook.deadlines import Deadline
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Awaiting, NoticeKind
+from rulebook.vocabulary import Awaiting, NoticeKind, day_of
 from rulebook.working_days import Calendar, deadline
 from starter.explain.afterwards import afterwards
 from starter.explain.course import course, reckoned
@@ -73,7 +73,7 @@ def _waiting(of: Record, days: Calendar, as_of: datetime) -> Iterator[Next]:
 
 def _brought_up(since: datetime, days: Calendar, as_of: datetime) -> str:
     """When what waits is brought up (5.7): on the working day after so many full ones."""
-    limits = in_force(as_of.astimezone(SHANGHAI).date()).officers
+    limits = in_force(day_of(as_of)).officers
     again = deadline(since, limits.raise_after + 1, days).last_day
     higher = deadline(since, limits.escalate_after + 1, days).last_day
     return f"it is brought up each working day from {again}, to the supervisor from {higher}"

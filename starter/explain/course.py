@@ -9,7 +9,7 @@ from registry.models import Fine, Notice, Number
 from rulebook.deadlines import Deadline, later
 from rulebook.money import Balance, yuan
 from rulebook.policy import in_force
-from rulebook.vocabulary import SHANGHAI, Awaiting, FineStatus, Holder, NoticeKind, NumberStatus, written
+from rulebook.vocabulary import Awaiting, FineStatus, Holder, NoticeKind, NumberStatus, day_of, written
 from rulebook.working_days import Calendar, deadline
 from starter.explain.record import Record
 from starter.explain.rules import rules_of
@@ -62,7 +62,7 @@ def _shutdown(of: Record, at: datetime, ends: Deadline, then: Balance) -> Iterat
         f"{_numbers(of)} numbers (as of now) are taken back"
     )
     yield Next(at=at, limit=ends, text=told, rules=rules_of("account-shutdown", of.case.kind))
-    last_day = at.astimezone(SHANGHAI).date() + timedelta(days=of.policy.quarantine.days)
+    last_day = day_of(at) + timedelta(days=of.policy.quarantine.days)
     rests = Deadline(last_day=last_day, provisional=ends.provisional)
     yield Next(at=rests.at, limit=rests, text="their quarantine ends: they are free", rules=("5.3",))
 
@@ -77,7 +77,7 @@ def reckoned(notice: Notice, days: Calendar) -> Deadline:
 def renewal(of: Record, as_of: datetime) -> Next:
     """The next renewal of a number in direct service (3.3)."""
     due = Deadline(last_day=of.number.renewal_due)
-    notice = in_force(as_of.astimezone(SHANGHAI).date()).service_failure.renewal_notice
+    notice = in_force(day_of(as_of)).service_failure.renewal_notice
     brought_up = due.last_day - timedelta(days=notice)
     return Next(
         at=due.at,
