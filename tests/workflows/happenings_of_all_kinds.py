@@ -82,6 +82,15 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Reinstated:
+    """An officer takes the shutdown back, or finds that it stays."""
+
+    number: int
+    kind: Kind
+    keep: bool = False
+
+
+@dataclass(frozen=True)
 class LimitPasses:
     number: int
     kind: Kind
@@ -123,7 +132,18 @@ class Round:
     days: int
 
 
-OfCase = Rectified | Verified | Confirmed | Paid | Extended | Dismissed | Appealed | Heard | LimitPasses
+OfCase = (
+    Rectified
+    | Verified
+    | Confirmed
+    | Paid
+    | Extended
+    | Dismissed
+    | Appealed
+    | Heard
+    | Reinstated
+    | LimitPasses
+)
 OfFraud = Proposed | Decided | Filed | Lifted
 Happening = Reported | OfCase | OfFraud | Round
 
@@ -160,6 +180,7 @@ ANYTHING: st.SearchStrategy[Happening] = st.one_of(
     st.builds(Extended, NUMBERS, KINDS, st.integers(1, 3)),
     st.builds(Appealed, NUMBERS, KINDS),
     st.builds(Heard, NUMBERS, KINDS, st.booleans(), st.sampled_from([ZHAO, LI])),
+    st.builds(Reinstated, NUMBERS, KINDS, st.booleans()),
     st.builds(Proposed, NUMBERS),
     st.builds(Decided, NUMBERS, st.sampled_from([LI, ZHANG, CHEN]), st.booleans()),
     st.builds(Lifted, NUMBERS, st.sampled_from(["reopen", "unfreeze"])),
@@ -182,6 +203,8 @@ def _in_a_row(number: int) -> st.SearchStrategy[tuple[Happening, ...]]:
             (LimitPasses(number, SF),),
             (Paid(number, FR, "part"), Extended(number, FR, 2), LimitPasses(number, FR)),
             (Paid(number, FR), Lifted(number, "unfreeze"), Lifted(number, "reopen")),
+            (LimitPasses(number, FR), Paid(number, FR), Reinstated(number, FR), Reported(number, FR)),
+            (LimitPasses(number, FR), Round(40), Paid(number, FR, "part"), Reinstated(number, FR)),
             (Proposed(number), Decided(number, CHEN, approves=False), LimitPasses(number, FR), Round(40)),
             (Proposed(number), Decided(number), submitted, refused),
             (LimitPasses(number, FR), Appealed(number, FR), Heard(number, FR, upheld=False)),

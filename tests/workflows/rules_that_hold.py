@@ -60,8 +60,9 @@ def _stands(case: Case) -> bool:
 
 
 def _shutdowns(there: OnRecord) -> list[tuple[Case, AuditLine]]:
-    """The standing cases that took all numbers of their agents back, and the lines that say so."""
-    cases = {case.case_no: case for case in there.cases if _stands(case)}
+    """The cases that took all numbers of their agents back and still do, and the lines that say so."""
+    reinstated = {line.case_no for line in there.trail if line.step.startswith("reinstate-account-")}
+    cases = {case.case_no: case for case in there.cases if _stands(case) and case.case_no not in reinstated}
     return [
         (cases[line.case_no], line)
         for line in there.trail

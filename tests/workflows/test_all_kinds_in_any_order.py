@@ -55,6 +55,7 @@ from tests.workflows.happenings_of_all_kinds import (
     Plan,
     Proposed,
     Rectified,
+    Reinstated,
     Reported,
     Round,
     Verified,
@@ -155,7 +156,7 @@ class Enforcement:
         except Refused as refusal:
             assert str(refusal)
         except WorkflowAlreadyStartedError:
-            assert isinstance(act, Proposed | Appealed | Dismissed)
+            assert isinstance(act, Proposed | Appealed | Dismissed | Reinstated)
         except RPCError as ended:
             assert ended.status is RPCStatusCode.NOT_FOUND, ended
         else:
@@ -217,7 +218,7 @@ class Enforcement:
                 await case.extend(act.working_days)
             case Paid():
                 await self._pay(act, case)
-            case Dismissed() | Appealed() | Heard():
+            case Dismissed() | Appealed() | Heard() | Reinstated():
                 about = self._last_case(act.number, act.kind)
                 assert about
                 await self._contest(act, case, about)
@@ -227,7 +228,9 @@ class Enforcement:
                     known = max(line.at for line in story.lines)  # its clock may be further
                     await self.world.time.forward(case.id, story.deadline.at - known + timedelta(minutes=20))
 
-    async def _contest(self, act: Dismissed | Appealed | Heard, case: CaseInTime, about: Case) -> None:
+    async def _contest(
+        self, act: Dismissed | Appealed | Heard | Reinstated, case: CaseInTime, about: Case
+    ) -> None:
         """In the case, or by a proceeding of its own once the case has ended."""
         appeal = CaseInTime(self.world, f"appeal-{about.case_no}")
         afresh, today = replace(self.world, time=VirtualTime(self.world.client)), str(self._today())
@@ -242,6 +245,10 @@ class Enforcement:
                 await case.appeal()
             case Heard():
                 await (appeal if about.closed_at else case).decide(act.upheld, act.officer)
+            case Reinstated():
+                reinstatement = CaseInTime(self.world, f"reinstatement-{about.case_no}")
+                beginning = self.world.reinstate(about.case_no, on=today, keep=act.keep)
+                await self._begin(reinstatement, beginning)
 
     async def _pay(self, act: Paid, case: CaseInTime) -> None:
         paid_for = self._last_case(act.number, act.kind)
@@ -301,8 +308,8 @@ class Enforcement:
         raise TimeoutError("the workflows don't come to rest")
 
     def _ids(self) -> set[str]:
-        undone = [case.case_no for case in self.there.cases if case.outcome and case.outcome.undone]
-        return self.cases | self.beside | {f"restitution-{case_no}" for case_no in undone}
+        ended = [case.case_no for case in self.there.cases if case.closed_at]
+        return self.cases | self.beside | {f"restitution-{case_no}" for case_no in ended}
 
     async def _described(self, case_id: str) -> WorkflowExecutionDescription | None:
         try:
@@ -416,6 +423,31 @@ ALL_OF_ONE_AGENT = (FRAUD, SALE, SALE, FAILURE)
             Appealed(0, FR),
             AtOnce(Heard(0, FR, upheld=False), Dismissed(1, FR)),
             AtOnce(Reported(2, SS), Round(40)),
+        ),
+    )
+)
+# A shutdown is taken back while the case is undone; another stays, and a number was lost by it.
+@example(
+    Plan(
+        (FRAUD, SALE),
+        (
+            LimitPasses(0, FR),
+            Paid(0, FR),
+            AtOnce(Reinstated(0, FR), Dismissed(0, FR)),
+            Reported(1, SS),
+        ),
+    )
+)
+@example(
+    Plan(
+        (FRAUD, FRAUD),
+        (
+            AtOnce(LimitPasses(0, FR), LimitPasses(1, FR)),
+            Paid(0, FR, "part"),
+            Round(40),
+            Reinstated(0, FR),
+            Paid(1, FR),
+            AtOnce(Reinstated(1, FR), Paid(0, FR)),
         ),
     )
 )
