@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Some environments say that nothing compiled is kept: every process would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test bench lint format runs histories reference lock clean
 
 help:  ## this list
