@@ -132,6 +132,7 @@ async def serving(
                 fines.void_fine,
                 fines.review_fine,
                 fines.refund_payments,
+                fines.return_owed_back,
                 accounts.suspend_account,
                 accounts.reopen_account,
                 accounts.shut_down_account,

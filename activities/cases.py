@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, joinedload
 from temporalio import activity
 
 from activities.accounts import reopened_since
-from activities.fines import bring_up_if_in_time
+from activities.fines import balance, bring_up_if_in_time, bring_up_owed_back
 from activities.step import Refused, Step, the_case
 from registry import audit, waits
 from registry.models import Account, AuditLine, Case, Number, ReportRow, case_numbers
@@ -315,8 +315,10 @@ class Cases:
             if outcome is Stage.DISMISSED and session.scalar(for_good):
                 outcome, text = Stage.CLOSED_FOR_GOOD, "Not dismissed: the account is closed for good"
             case.outcome, case.closed_at = outcome, order.at
+            now = balance(session, case.case_no)
             if outcome is Stage.SHUT_DOWN:  # the fine may have come in just before
-                bring_up_if_in_time(session, case, order.at)
+                bring_up_if_in_time(session, case, now, order.at)
+            bring_up_owed_back(session, case, now, order.at)
             for what in (Awaiting.VERIFICATION, Awaiting.RESUMPTION):
                 waits.end(session, case.case_no, what, order.at)
             closed = CaseClosed(line=audit.line(order.at, order.by, text), outcome=outcome)

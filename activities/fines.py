@@ -1,5 +1,6 @@
 """Fines and the money that comes in for them (rulebook 2.3, 6 and 7.3)."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -88,6 +89,12 @@ class RefundPayments(Step):
     reference: str
 
 
+class ReturnOwedBack(Step):
+    """What a case that has ended owes back was given back (6.2), under a bank reference of its own."""
+
+    reference: str
+
+
 def balance(session: Session, case_no: str) -> Balance:
     """What is due and what was paid on a case, and not given back, in yuan."""
     fined = select(func.sum(Fine.amount)).where(Fine.case_no == case_no, Fine.status != FineStatus.VOID)
@@ -96,7 +103,7 @@ def balance(session: Session, case_no: str) -> Balance:
     return Balance(fine=fine or ZERO, paid=money or ZERO)
 
 
-def paid_in_time(session: Session, case: Case) -> bool:
+def paid_in_time(session: Session, case: Case, now: Balance) -> bool:
     """Whether a case keeps the account shut down though the bank had its fine within the limit (6.2)."""
     if case.outcome and case.outcome.undone:
         return False
@@ -110,15 +117,21 @@ def paid_in_time(session: Session, case: Case) -> bool:
         *(Payment.case_no == case.case_no, Payment.refunded_at.is_(None)),
         func.coalesce(Payment.had_on, recorded_on) <= last_day.scalar_subquery(),
     )
-    return (session.scalar(in_time) or ZERO) >= balance(session, case.case_no).fine
+    return (session.scalar(in_time) or ZERO) >= now.fine
 
 
-def bring_up_if_in_time(session: Session, case: Case, at: datetime) -> bool:
+def bring_up_if_in_time(session: Session, case: Case, now: Balance, at: datetime) -> bool:
     """Have a shutdown wait for an officer whose fine was paid in time, and known too late (4.5)."""
-    in_time = paid_in_time(session, case)
+    in_time = paid_in_time(session, case, now)
     if in_time:
         waits.begin(session, case.case_no, Awaiting.REINSTATEMENT, at)
     return in_time
+
+
+def bring_up_owed_back(session: Session, case: Case, now: Balance, at: datetime) -> None:
+    """Have what a case owes back wait for an officer (6.2), once it has ended: a fine may meet it before."""
+    if case.outcome and now.owed_back:
+        waits.begin(session, case.case_no, Awaiting.REFUND, at)
 
 
 def _settle(session: Session, case: Case) -> Balance:
@@ -197,11 +210,7 @@ class Fines:
                 had_on = known.had_on or day_of(known.received_at)
                 if done and done.amount == order.amount and order.on in (None, had_on):
                     return done
-                where = "" if known.case_no == order.case_no else f" for case {known.case_no}"
-                raise Refused(
-                    f"bank reference {order.reference} was counted already{where}, "
-                    f"with {yuan(known.amount)} of {had_on}"
-                )
+                raise _counted(known, order.case_no)
             if order.on and order.on > day_of(order.at):
                 raise Refused(f"the bank can't have had it on {order.on}: today is {day_of(order.at)}")
             to_refund = bool(case.outcome and case.outcome.undone)
@@ -220,7 +229,8 @@ class Fines:
             if to_refund:
                 waits.begin(session, order.case_no, Awaiting.REFUND, order.at)
             now = _settle(session, case)
-            in_time = bring_up_if_in_time(session, case, order.at)
+            bring_up_owed_back(session, case, now, order.at)
+            in_time = bring_up_if_in_time(session, case, now, order.at)
             text = f"{yuan(order.amount)} paid, reference {order.reference}"
             text += f", had by the bank on {order.on}" if order.on else ""
             text += f": {_stands(now)}"
@@ -290,7 +300,8 @@ class Fines:
             if order.last:
                 waits.end(session, order.because_of, Awaiting.REVIEW, order.at)
             now = _settle(session, case)
-            bring_up_if_in_time(session, case, order.at)
+            bring_up_if_in_time(session, case, now, order.at)
+            bring_up_owed_back(session, case, now, order.at)
             why = f"{order.because_of} was undone: {order.reason}"
             reviewed = FineReviewed(
                 line=audit.line(order.at, order.by, f"Fine {what} ({why}); {_stands(now)}"),
@@ -305,13 +316,7 @@ class Fines:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
-            due = session.scalars(
-                select(Payment).where(
-                    Payment.case_no == order.case_no,
-                    Payment.refund_due_at.is_not(None),
-                    Payment.refunded_at.is_(None),
-                )
-            ).all()
+            due = _to_refund(session, order.case_no)
             if not due:
                 raise Refused(f"no refund is due in case {order.case_no}")
             for payment in due:
@@ -321,6 +326,58 @@ class Fines:
             text = f"{yuan(total)} refunded, reference {order.reference}"
             line = audit.line(order.at, order.by, text)
             return audit.record(session, order.case_no, order.step, audit.Done(line=line))
+
+    @activity.defn
+    def return_owed_back(self, order: ReturnOwedBack) -> audit.Done:
+        """Put on record that all that a case owes back was given back (6.2), once for its bank reference.
+
+        Raises `Refused` if nothing is owed back, the case is open or there is no such case, if the reference
+        was counted already, or if what was paid is to be refunded since the case was undone.
+        """
+        with self._sessions.begin() as session:
+            case = the_case(session, order.case_no)
+            if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
+                return done
+            if known := session.get(Payment, order.reference):
+                raise _counted(known, order.case_no)
+            if case.outcome is None:
+                raise Refused(f"case {case.case_no} is open: what was paid in it may yet be met by a fine")
+            if _to_refund(session, case.case_no):
+                raise Refused(
+                    f"case {case.case_no} was {case.outcome}, and its refund is only being prepared: try "
+                    "again in a moment; where that doesn't help, `enforce reconcile` says why"
+                )
+            owed = balance(session, case.case_no).owed_back
+            if not owed:
+                raise Refused(f"nothing is owed back in case {case.case_no} (any more)")
+            session.add(
+                Payment(
+                    reference=order.reference,
+                    case_no=case.case_no,
+                    amount=-owed,
+                    received_at=order.at,
+                    recorded_by=order.by,
+                )
+            )
+            waits.end(session, case.case_no, Awaiting.REFUND, order.at)
+            line = audit.line(order.at, order.by, f"{yuan(owed)} returned, reference {order.reference}")
+            return audit.record(session, case.case_no, order.step, audit.Done(line=line))
+
+
+def _to_refund(session: Session, case_no: str) -> Sequence[Payment]:
+    """The payments that an undo has marked for refund, and that were not given back yet."""
+    marked = select(Payment).where(Payment.case_no == case_no, Payment.refund_due_at.is_not(None))
+    return session.scalars(marked.where(Payment.refunded_at.is_(None))).all()
+
+
+def _counted(known: Payment, case_no: str) -> Refused:
+    """What to say of a bank reference that is on record already."""
+    where = "" if known.case_no == case_no else f" for case {known.case_no}"
+    returned = " returned" if known.amount < 0 else ""
+    return Refused(
+        f"bank reference {known.reference} was counted already{where}, "
+        f"with {yuan(abs(known.amount))}{returned} of {known.had_on or day_of(known.received_at)}"
+    )
 
 
 def _lock_agent(session: Session, case: Case) -> None:

@@ -124,14 +124,15 @@ class Undoing:
                 appeal.decided_at, appeal.decided_by = order.at, order.by
                 appeal.upheld, appeal.reasons = False, order.text
             paid = session.scalars(select(Payment).where(Payment.case_no == case.case_no)).all()
-            for payment in paid:
-                payment.refund_due_at = order.at
-            if paid:
+            refund = sum((payment.amount for payment in paid), ZERO)
+            if refund:
+                for payment in paid:
+                    payment.refund_due_at = order.at
                 waits.begin(session, case.case_no, Awaiting.REFUND, order.at)
             undone = CaseUndone(
                 line=audit.line(order.at, order.by, order.text),
                 effects=_effects(session, case),
-                refund=sum((payment.amount for payment in paid), ZERO),
+                refund=refund,
             )
             return audit.record(session, order.case_no, order.step, undone)
 
@@ -173,7 +174,7 @@ class Undoing:
                 waits.end(session, case.case_no, Awaiting.REINSTATEMENT, order.at)
                 return audit.record(session, case.case_no, order.step, kept)
             mine = _to_reinstate(session, case)
-            in_time = paid_in_time(session, case)
+            in_time = paid_in_time(session, case, now)
             waits.end(session, case.case_no, Awaiting.REINSTATEMENT, order.at)
             case.outcome = Stage.SETTLED if now.settled else Stage.SHUT_DOWN
             lifted = {}

@@ -456,7 +456,11 @@ def _money(session: Session, counted: ColumnElement[bool]) -> tuple[Money, ...]:
         select(
             Payment.case_no,
             func.sum(Payment.amount).filter(~back).label("paid"),
-            func.sum(Payment.amount).filter(back).label("refunded"),
+            # What goes back of it is below zero: all that came in is either `paid` still, or `refunded`.
+            (
+                func.sum(Payment.amount).filter(Payment.amount > 0)
+                - func.coalesce(func.sum(Payment.amount).filter(~back), ZERO)
+            ).label("refunded"),
         )
         .group_by(Payment.case_no)
         .subquery()

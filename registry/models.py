@@ -454,13 +454,14 @@ class Fine(Base):
 class Payment(Base):
     """Money that came in; a bank reference counts once (6.1). It is refunded when its fine is void (5.2).
 
+    A negative amount went back: what a case that had ended owed back (6.2), under a reference of its own.
     `had_on` is the day on which the bank had it, in Asia/Shanghai: none where nobody has said so, and then it
     is the day on which it was recorded (`received_at`).
     """
 
     __tablename__ = "payments"
     __table_args__ = (
-        CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("amount <> 0", name="amount"),
         Index("ix_payments_case_no", "case_no"),
     )
 

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -368,6 +369,8 @@ class Comparison:
             # As long as the case itself goes on, it looks at the record, and begins what is left after it.
             on_its_own = wait.what in (Awaiting.APPROVAL, Awaiting.FILING)
             goes_on = not on_its_own and case.workflow_id in running
+            if wait.what is Awaiting.REFUND and not self._to_refund(case):
+                continue  # it owes back, and was not undone: nothing has to go on for that
             if workflow_id in running | told or goes_on or (case.closed_at is None and not on_its_own):
                 continue
             told.add(workflow_id)
@@ -390,10 +393,6 @@ class Comparison:
 
     def _restitution(self, case: Case) -> RestitutionStart:
         """What is left to officers after the case was undone, as the record has it."""
-        payments = select(func.sum(Payment.amount)).where(
-            *(Payment.case_no == case.case_no, Payment.refund_due_at.is_not(None)),
-            Payment.refunded_at.is_(None),
-        )
         rows = self._session.execute(
             select(AuditLine.step, AuditLine.result).where(AuditLine.case_no == case.case_no)
         )
@@ -407,11 +406,19 @@ class Comparison:
         )
         return RestitutionStart(
             case_no=case.case_no,
-            refund=self._session.scalar(payments) or ZERO,
+            refund=self._to_refund(case),
             lost=tuple(sorted(number for number in lost if f"substitute-{number}" not in results)),
             filings=tuple(map(shown, self._session.scalars(filings.order_by(Filing.filing_no)))),
             raised=tuple(one for one in raised if one.case_no not in reviewed),
         )
+
+    def _to_refund(self, case: Case) -> Decimal:
+        """What was paid in a case that was undone, and not refunded yet."""
+        payments = select(func.sum(Payment.amount)).where(
+            *(Payment.case_no == case.case_no, Payment.refund_due_at.is_not(None)),
+            Payment.refunded_at.is_(None),
+        )
+        return self._session.scalar(payments) or ZERO
 
 
 def _line(at: datetime, by: str, said: str) -> Line:
@@ -464,7 +471,7 @@ def _left_over(
 
 def _is_lost(content: dict[str, Any], lost: Iterable[Line]) -> bool:
     by = content.get("officer") or content.get("by")
-    why = one_line(str(content.get("reason") or content.get("statement") or ""))
+    why = one_line(str(content.get("reason") or content.get("statement") or content.get("reference") or ""))
     return any(line.by == by and why in line.text for line in lost)
 
 
@@ -479,6 +486,7 @@ def _typed(name: str, content: dict[str, Any], case: str) -> str:
         "extend": f"{content.get('working_days')} {reason}",
         "verify": "--pass" if content.get("passed") else f"--fail {reason}",
         "appeal": f"--statement {shlex.quote(str(content.get('statement')))}",
+        "refunded": f"--reference {shlex.quote(str(content.get('reference')))}",
         "decide": f"{'--uphold' if content.get('upheld') else '--overturn'} {reason}",
     }
     return f"enforce {name} {case} {how[name]}".strip() if name in how else ""

@@ -22,6 +22,7 @@ from activities.fines import (
     ImposeFine,
     PaymentRecorded,
     RecordPayment,
+    ReturnOwedBack,
     VoidFine,
 )
 from activities.numbers import (
@@ -88,6 +89,12 @@ class Steps:
                 amount=Decimal(amount),
             )
         )
+
+    def return_owed_back(self, case_no: str, reference: str, at: datetime = OPENED) -> audit.Done:
+        order = ReturnOwedBack(
+            case_no=case_no, step=f"returned-{reference}", at=at, by="李敏", reference=reference
+        )
+        return Fines(self.on_record).return_owed_back(order)
 
     def suspend(self, case_no: str, at: datetime = OPENED) -> AccountMoved:
         order = SuspendAccount(case_no=case_no, step="account-suspend", at=at)

@@ -7,15 +7,16 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select
 
-from activities.fines import balance
+from activities.fines import Fines, RefundPayments, ReviewFine, balance
 from activities.step import Refused
+from activities.undoing import CaseUndone, UndoCase, Undoing
 from registry import audit
-from registry.models import Agent, Case, Fine, Payment
+from registry.models import Agent, Case, Fine, Payment, Wait
 from registry.session import Sessions
 from rulebook import policy
 from rulebook.money import Balance
 from rulebook.policy import Policy
-from rulebook.vocabulary import FineStatus, Kind
+from rulebook.vocabulary import Awaiting, FineStatus, Kind, Stage
 from tests.activities.conftest import Steps
 from tests.registry.conftest import at_once
 from tests.world import an_agent, shanghai
@@ -204,3 +205,195 @@ def test_who_recorded_a_payment_and_for_which_case_is_on_record(
     with on_record() as session:
         payment, case = session.get_one(Payment, "银行流水 0001"), session.get_one(Case, fined)
     assert (payment.case_no, payment.amount, payment.recorded_by) == (case.case_no, Decimal("400.10"), "bank")
+
+
+# What is owed back (6.2)
+
+CLOSED = shanghai("2026-03-02")
+
+
+def waits(on_record: Sessions) -> list[tuple[str, Awaiting]]:
+    with on_record() as session:
+        unended = select(Wait).where(Wait.ended_at.is_(None)).order_by(Wait.id)
+        return [(wait.case_no, wait.what) for wait in session.scalars(unended)]
+
+
+def undo(on_record: Sessions, steps: Steps, case_no: str) -> CaseUndone:
+    order = UndoCase(case_no=case_no, step="undo", at=CLOSED, outcome=Stage.DISMISSED, text="dismissed")
+    found = Undoing(on_record).undo_case(order)
+    steps.void(case_no)
+    return found
+
+
+def refund(on_record: Sessions, case_no: str) -> str:
+    order = RefundPayments(case_no=case_no, step="refund-1", at=CLOSED, by="李敏", reference="R9")
+    return Fines(on_record).refund_payments(order).line.text
+
+
+@pytest.fixture
+def overpaid(steps: Steps, fined: str) -> str:
+    """A case that has ended with 1,500 paid on a fine of 1,000."""
+    steps.pay(fined, "1500", "B1")
+    steps.close(fined, Stage.SETTLED, CLOSED)
+    return fined
+
+
+def test_what_is_owed_back_waits_for_an_officer_as_soon_as_the_case_has_ended(
+    on_record: Sessions, steps: Steps, fined: str
+) -> None:
+    steps.pay(fined, "1500", "B1")
+    assert waits(on_record) == []  # a fine may meet it yet
+    steps.close(fined, Stage.SETTLED, CLOSED)
+    assert waits(on_record) == [(fined, Awaiting.REFUND)]
+    with on_record() as session:
+        assert session.scalars(select(Wait.since)).one() == CLOSED
+
+
+@pytest.mark.parametrize("outcome", [Stage.RECTIFIED, Stage.TAKEN_BACK, Stage.OVERTAKEN])
+def test_what_was_paid_in_a_case_that_ends_without_a_fine_waits_too(
+    on_record: Sessions, steps: Steps, outcome: Stage
+) -> None:
+    [number] = an_agent(on_record)
+    case_no = steps.open(number).case_no
+    steps.pay(case_no, "300", "B1")
+    steps.close(case_no, outcome)
+    assert waits(on_record) == [(case_no, Awaiting.REFUND)]
+    assert steps.return_owed_back(case_no, "R1").line.text == "¥300.00 returned, reference R1"
+
+
+def test_what_is_paid_after_the_end_waits_only_as_far_as_it_is_above_the_fine(
+    on_record: Sessions, steps: Steps, fined: str
+) -> None:
+    steps.close(fined, Stage.OVERTAKEN)
+    steps.pay(fined, "1000", "B1")
+    assert waits(on_record) == []
+    steps.pay(fined, "0.01", "B2")
+    assert waits(on_record) == [(fined, Awaiting.REFUND)]
+    assert "¥0.01 returned" in steps.return_owed_back(fined, "R1").line.text
+
+
+@pytest.mark.parametrize(("paid", "owed"), [("2000", True), ("1000", False)])
+def test_a_fine_that_is_lowered_after_the_end_makes_what_was_paid_above_it_wait(
+    on_record: Sessions, steps: Steps, paid: str, owed: bool
+) -> None:
+    first, second = (steps.open(number).case_no for number in an_agent(on_record, numbers=2))
+    assert [steps.fine(case_no).balance.fine for case_no in (first, second)] == [1000, 2000]
+    steps.pay(second, paid, "B2")
+    steps.close(second, Stage.SETTLED)
+    undo(on_record, steps, first)
+    assert (second, Awaiting.REFUND) not in waits(on_record)
+
+    Fines(on_record).review_fine(
+        ReviewFine(
+            case_no=second, step="review", at=CLOSED, because_of=first, lower=True, reason="前案已撤销"
+        )
+    )
+
+    assert ((second, Awaiting.REFUND) in waits(on_record)) is owed
+
+
+def test_what_was_returned_is_owed_no_more_and_waits_no_more(
+    on_record: Sessions, steps: Steps, overpaid: str
+) -> None:
+    steps.return_owed_back(overpaid, "R1", CLOSED)
+    with on_record() as session:
+        assert balance(session, overpaid) == stands(1000, "1000")
+        back = session.get_one(Payment, "R1")
+        assert (back.case_no, back.amount, back.recorded_by) == (overpaid, Decimal(-500), "李敏")
+        assert audit.trail(session, overpaid)[-1].text == "¥500.00 returned, reference R1"
+    assert waits(on_record) == []
+    assert status(on_record, overpaid) is FineStatus.SETTLED
+
+    steps.pay(overpaid, "20", "B2")  # the bank sends some of it back once more
+    assert waits(on_record) == [(overpaid, Awaiting.REFUND)]
+    assert "¥20.00 returned" in steps.return_owed_back(overpaid, "R2").line.text
+
+
+def test_what_is_owed_back_is_returned_once_however_often_it_is_typed(
+    on_record: Sessions, steps: Steps, overpaid: str
+) -> None:
+    first, *others = at_once(on_record, select(Case), *[lambda: steps.return_owed_back(overpaid, "R1")] * 4)
+    assert others == [first] * 3
+    with pytest.raises(Refused, match=r"nothing is owed back in case .* \(any more\)"):
+        steps.return_owed_back(overpaid, "R2")
+    with on_record() as session:
+        assert balance(session, overpaid) == stands(1000, "1000")
+
+
+def test_nothing_is_returned_of_a_case_that_is_open_or_owes_nothing(
+    on_record: Sessions, steps: Steps, fined: str
+) -> None:
+    steps.pay(fined, "999", "B1")
+    steps.pay(fined, "2", "B2")
+    with pytest.raises(Refused, match="is open: what was paid in it may yet be met by a fine"):
+        steps.return_owed_back(fined, "R1")
+    [number] = an_agent(on_record)
+    other = steps.open(number).case_no
+    steps.settle(other)
+    with pytest.raises(Refused, match=f"nothing is owed back in case {other}"):
+        steps.return_owed_back(other, "R1")
+    with pytest.raises(Refused, match="no case SS-2026-99999"):
+        steps.return_owed_back("SS-2026-99999", "R1")
+    with on_record() as session:
+        assert session.get(Payment, "R1") is None
+
+
+def test_a_bank_reference_counts_once_for_what_comes_in_and_what_goes_back(
+    on_record: Sessions, steps: Steps, overpaid: str
+) -> None:
+    [number] = an_agent(on_record)
+    other = steps.open(number).case_no
+    steps.pay(other, "300", "B2")
+    steps.close(other)
+    with pytest.raises(Refused, match=r"B1 was counted already, with ¥1,500\.00 of 2026-02-12"):
+        steps.return_owed_back(overpaid, "B1")
+    with pytest.raises(Refused, match=f"B2 was counted already for case {other}"):
+        steps.return_owed_back(overpaid, "B2")
+    steps.return_owed_back(overpaid, "R1")
+    with pytest.raises(Refused, match=rf"for case {overpaid}, with ¥500\.00 returned of 2026-02-12"):
+        steps.return_owed_back(other, "R1")
+    with pytest.raises(Refused, match=r"R1 was counted already, with ¥500\.00 returned"):
+        steps.pay(overpaid, "500", "R1")
+    assert waits(on_record) == [(other, Awaiting.REFUND)]
+
+
+def test_a_case_that_is_undone_later_refunds_what_was_not_returned_before(
+    on_record: Sessions, steps: Steps, overpaid: str
+) -> None:
+    steps.return_owed_back(overpaid, "R1")
+    assert undo(on_record, steps, overpaid).refund == 1000
+    assert waits(on_record) == [(overpaid, Awaiting.REFUND)]
+    with pytest.raises(Refused, match="was dismissed, and its refund is only being prepared"):
+        steps.return_owed_back(overpaid, "R2")
+    assert refund(on_record, overpaid) == "¥1,000.00 refunded, reference R9"
+    with on_record() as session:
+        assert balance(session, overpaid) == Balance()
+    assert waits(on_record) == []
+    with pytest.raises(Refused, match="nothing is owed back"):
+        steps.return_owed_back(overpaid, "R2")
+
+
+def test_what_was_wholly_returned_is_not_refunded_once_more_by_an_undo(
+    on_record: Sessions, steps: Steps
+) -> None:
+    [number] = an_agent(on_record)
+    case_no = steps.open(number).case_no
+    steps.pay(case_no, "300", "B1")
+    steps.close(case_no)
+    steps.return_owed_back(case_no, "R1")
+    assert undo(on_record, steps, case_no).refund == 0
+    assert waits(on_record) == []
+    with pytest.raises(Refused, match="no refund is due"):
+        refund(on_record, case_no)
+    assert steps.pay(case_no, "40", "B2").to_refund
+    assert refund(on_record, case_no) == "¥40.00 refunded, reference R9"
+
+
+def test_money_that_comes_in_while_a_case_is_undone_waits_though_its_fine_is_not_void_yet(
+    on_record: Sessions, steps: Steps, fined: str
+) -> None:
+    steps.close(fined, Stage.OVERTAKEN)
+    order = UndoCase(case_no=fined, step="undo", at=CLOSED, outcome=Stage.OVERTURNED, text="overturned")
+    Undoing(on_record).undo_case(order)
+    steps.pay(fined, "300", "B1")
+    assert waits(on_record) == [(fined, Awaiting.REFUND)]

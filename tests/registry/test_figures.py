@@ -373,6 +373,28 @@ def test_what_was_paid_for_a_fine_that_is_void_is_owed_back_until_it_is_refunded
     assert (money.paid, money.owed_back, money.refunded) == (Decimal(30000),) * 3
 
 
+def test_what_was_returned_of_a_payment_is_paid_no_more_and_counts_as_refunded(book: Book) -> None:
+    stands, undone = book.case(), book.case(FRAUD, Stage.OVERTURNED)
+    book.fine(stands, "1000")
+    book.pay(stands, "1500")
+    book.pay(stands, "-500")
+    # Returned in part while it stood, and refunded in whole when it was undone.
+    book.fine(undone, "30000", status=FineStatus.VOID)
+    for amount in ("30500", "-500"):
+        book.pay(undone, amount, refunded=True)
+    money = {one.kind: (one.paid, one.owed, one.owed_back, one.refunded) for one in book.count().money}
+    assert money[SALE] == (Decimal(1000), ZERO, ZERO, Decimal(500))
+    assert money[FRAUD] == (ZERO, ZERO, ZERO, Decimal(30500))
+
+
+def test_a_fine_was_paid_when_it_was_though_some_of_it_was_returned_later(book: Book) -> None:
+    case_no = book.case()
+    book.fine(case_no, "1000", at=OPENED)
+    book.pay(case_no, "1500", OPENED + timedelta(days=2))
+    book.pay(case_no, "-500", OPENED + timedelta(days=9))
+    assert book.took(Span.PAID)[SALE] == (1, timedelta(days=2), timedelta(days=2))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_figures_add_up_to_the_fen_and_to_the_case(book: Book, seed: int) -> None:
     random = Random(seed)

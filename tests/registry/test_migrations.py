@@ -153,6 +153,41 @@ insert into audit_trail (case_no, step, at, actor, text, result) values
     ('SS-2026-00003', 'resume-2', '2026-01-09 12:00:00+08', '李敏', '', '{}'),
     ('SS-2026-00004', 'verify-1', '2026-01-09 12:00:00+08', '李敏', '', '{}');
 """
+OWED_BEFORE_0010 = """
+insert into numbers (
+    number, agent_id, customer, certificate, operator, status, holder, customer_email, renewal_due
+)
+    select '400800001' || n, 'A1', '乙商贸有限公司', '91310000MA1FL0000X', '中国电信', 'active', 'agent', '',
+        '2027-01-01'
+    from generate_series(1, 7) as n;
+insert into cases (
+    case_no, kind, number, agent_id, workflow_id, run_id, policy, opened_at, opened_by, outcome, closed_at
+)
+    select 'SS-2026-0010' || n, 'secondary-sale', '400800001' || n, 'A1', 'w' || n, 'r', '2017-02-16',
+        '2026-01-01 12:00+08', 'monitor', outcome,
+        case when outcome is not null then timestamptz '2026-01-20 12:00+08' end
+    from (values
+        (1, 'settled'), (2, 'settled'), (3, 'rectified'), (4, 'overturned'), (5, null), (6, 'overtaken'),
+        (7, 'settled')
+    ) as ended (n, outcome);
+insert into fines (case_no, step, agent_id, kind, offence, amount, status, set_at)
+    select 'SS-2026-0010' || n, 'fine', 'A1', 'secondary-sale', 1, 1000, status, '2026-01-05 12:00+08'
+    from (values (1, 'settled'), (2, 'settled'), (4, 'void'), (6, 'due'), (7, 'settled'))
+        as fined (n, status);
+insert into payments (reference, case_no, amount, received_at, recorded_by, refund_due_at) values
+    ('B1', 'SS-2026-00101', 400, '2026-01-10 12:00+08', '李敏', null),
+    ('B2', 'SS-2026-00101', 600.01, '2026-01-25 12:00+08', '李敏', null),
+    ('B3', 'SS-2026-00102', 1000, '2026-01-10 12:00+08', '李敏', null),
+    ('B4', 'SS-2026-00103', 300, '2026-01-10 12:00+08', '李敏', null),
+    ('B5', 'SS-2026-00104', 1000, '2026-01-10 12:00+08', '李敏', '2026-01-21 12:00+08'),
+    ('B6', 'SS-2026-00105', 300, '2026-01-10 12:00+08', '李敏', null),
+    ('B7', 'SS-2026-00107', 2000, '2026-01-10 12:00+08', '李敏', null);
+insert into waits (case_no, what, since, raised) values
+    ('SS-2026-00104', 'refund', '2026-01-21 12:00+08', 2);
+insert into audit_trail (case_no, step, at, actor, text, result, serial, hash) values (
+    'SS-2026-00107', 'review-after-SS-2026-00104', '2026-01-28 12:00+08', '李敏', '', '{}', 1, repeat('0', 64)
+);
+"""
 ROWS = " union all ".join(
     f"select '{table}', to_jsonb({table}) from {table}"
     for table in ("agents", "accounts", "numbers", "cases", "fines", "audit_trail")
@@ -222,6 +257,26 @@ def test_a_case_that_was_held_before_waits_for_its_resumption_since_then(earlier
         [wait] = session.scalars(select(Wait))  # of a case that has ended, or was resumed, nothing waits
         assert (wait.case_no, wait.what, wait.ended_at) == ("SS-2026-00002", Awaiting.RESUMPTION, None)
         assert wait.since == datetime(2026, 1, 7, 12, tzinfo=SHANGHAI)
+
+
+def test_what_cases_that_have_ended_owed_back_before_waits_since_then(earlier: Engine) -> None:
+    with earlier.begin() as connection:
+        command.upgrade(_config(connection), "0009")
+        connection.execute(text(OWED_BEFORE_0010))
+    rows, schema = _rows_of(earlier, "waits"), _schema(earlier)
+    migrate(earlier)
+    with Session(earlier) as session:
+        waiting = {
+            wait.case_no: (wait.what, wait.since, wait.raised) for wait in session.scalars(select(Wait))
+        }
+    assert waiting == {
+        "SS-2026-00101": (Awaiting.REFUND, datetime(2026, 1, 25, 12, tzinfo=SHANGHAI), 0),
+        "SS-2026-00103": (Awaiting.REFUND, datetime(2026, 1, 20, 12, tzinfo=SHANGHAI), 0),
+        "SS-2026-00104": (Awaiting.REFUND, datetime(2026, 1, 21, 12, tzinfo=SHANGHAI), 2),
+        "SS-2026-00107": (Awaiting.REFUND, datetime(2026, 1, 28, 12, tzinfo=SHANGHAI), 0),
+    }
+    _take_back_to(earlier, "0009")
+    assert (_rows_of(earlier, "waits"), _schema(earlier)) == (rows, schema)
 
 
 def test_lines_from_before_they_were_chained_prove_themselves_and_stay_as_they_are(earlier: Engine) -> None:

@@ -148,7 +148,7 @@ async def test_what_was_paid_in_time_must_reach_the_fine(world: World) -> None:
     assert _waits(world) == []
 
     assert (await world.pay_after(case_no, "500", "b-5", known=MONDAY, had_on=FRIDAY)).in_time
-    assert _waits(world) == [(case_no, Awaiting.REINSTATEMENT)]
+    assert _waits(world) == [(case_no, Awaiting.REFUND), (case_no, Awaiting.REINSTATEMENT)]
 
 
 async def test_a_limit_that_was_extended_is_the_one_that_counts(world: World) -> None:
@@ -311,8 +311,9 @@ async def test_a_number_that_two_shutdowns_lost_is_lost_with_the_second_that_is_
     await asyncio.gather(*passing)
     case_nos = [(await case.ended()).case_no for case in (first, second)]
     await world.round("2038-04-20")
+    fined = {fine.case_no: str(fine.amount) for fine in world.rows(Fine)}
     for nth, case_no in enumerate(case_nos):
-        await world.pay_after(case_no, "2000", f"b-{nth}", known="2038-04-21")
+        await world.pay_after(case_no, fined[case_no], f"b-{nth}", known="2038-04-21")
         await (await world.reinstate(case_no, on="2038-04-22")).ended()
     assert _waits(world) == [(case_nos[1], Awaiting.SUBSTITUTE)]
 
