@@ -7,7 +7,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from rulebook.vocabulary import Awaiting
-from starter.desk import Ended, act
+from starter.desk import Ended, act, after
 from starter.lookup import (
     APPEAL,
     DISMISSAL,
@@ -28,6 +28,8 @@ from workflows.messages import (
     DismissalStart,
     Message,
     NoticeBounced,
+    OfficerAct,
+    Refunded,
     ReinstatementStart,
     ServedByHand,
 )
@@ -107,6 +109,20 @@ async def bounced(client: Client, case: Case, message: NoticeBounced) -> str:
         except Ended:
             continue
     raise Refused(f"{case.case_no}: the case has ended: no limit hangs on the letter any more")
+
+
+async def refunded(client: Client, task_queue: str, case: Case, message: Refunded) -> str:
+    """Record what was given back: all that was paid, where a case was undone (5.2), else what it owes (6.2).
+
+    Returns the answer.
+    """
+    left = await restitution(client, case.case_no)
+    if left and Awaiting.REFUND in left.awaiting:
+        return await act(client, left, "refunded", message)
+    said = OfficerAct(
+        case_no=case.case_no, act="refunded", officer=message.officer, reference=message.reference
+    )
+    return await after(client, task_queue, said)
 
 
 async def restore(client: Client, case: Case, command: str, message: Message) -> str:

@@ -116,11 +116,10 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
 
 
 async def after(client: Client, task_queue: str, act: OfficerAct) -> str:
-    """Carry out an officer's act on a case that has ended (1.4); returns the answer."""
+    """Carry out an officer's act on a case that has ended (1.4, 6.2); returns the answer."""
     summary = f"{act.act} after {act.case_no}, by {act.officer}"
-    answer = await _carry_out(
-        client, task_queue, names.AFTER_CASE, Answer, act, f"{act.act}-{act.case_no}", summary
-    )
+    named = "-".join(filter(None, (act.act, act.reference, act.case_no)))
+    answer = await _carry_out(client, task_queue, names.AFTER_CASE, Answer, act, named, summary)
     return f"{act.case_no}: {answer.text}"
 
 

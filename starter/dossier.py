@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from activities.filings import evidence
 from activities.letters import Letters
 from registry import audit, proof
-from registry.models import AuditLine, Evidence, Notice
+from registry.models import AuditLine, Evidence, Notice, Payment
 from registry.session import Sessions, snapshot
 from rulebook.deadlines import Deadline
 from rulebook.money import yuan
@@ -202,11 +202,18 @@ def _when(moment: datetime | None) -> str:
 
 def _payments(of: Record) -> Iterator[tuple[str, ...]]:
     for paid in of.payments:
+        came, went = _came_and_went(paid)
         yield (
-            *(paid.reference, f"{paid.amount:.2f}", _when(paid.received_at), str(paid.had_on or "")),
-            paid.recorded_by,
-            *(_when(paid.refunded_at), paid.refund_reference or ""),
+            *(paid.reference, f"{paid.amount:.2f}", came, str(paid.had_on or "")),
+            *(paid.recorded_by, went, paid.refund_reference or ""),
         )
+
+
+def _came_and_went(paid: Payment) -> tuple[str, str]:
+    """When money came in, and when it was given back: of what a case owed back (6.2), only the latter."""
+    if paid.amount < 0:
+        return "", _when(paid.received_at)
+    return _when(paid.received_at), _when(paid.refunded_at)
 
 
 def _notices(notices: Sequence[Notice]) -> Iterator[tuple[str, bytes]]:
@@ -281,10 +288,7 @@ def _cover(of: Record) -> dict[str, Any]:
                     ("收到 · received", 3),
                     ("退款 · refunded", 3),
                 ),
-                (
-                    (p.reference, f"{p.amount:,.2f}", _when(p.received_at), _when(p.refunded_at))
-                    for p in of.payments
-                ),
+                ((paid.reference, f"{paid.amount:,.2f}", *_came_and_went(paid)) for paid in of.payments),
             ),
             _table(
                 "举报 · Reports",
@@ -314,7 +318,7 @@ def _table(title: str, columns: Sequence[tuple[str, int]], rows: Iterable[Sequen
 
 _TONES = {
     "notice": ("notice-", "deadline", "clock-", "extend-", "hold-", "resume-"),
-    "money": ("payment", "refund"),
+    "money": ("payment", "refund", "returned"),
     "penalty": ("fine", "freeze", "suspend", "shut-down", "reclaim", "take-back", "close-account", "filings"),
     "undone": ("undo", "appeal", "decide", "reopen", "unfreeze", "dismiss", "reinstate"),
 }

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from rulebook.vocabulary import one_line
 from starter.settings import Refused
 
-_ACTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_ACTS = re.compile(r"[=+@\t\r＝＋－＠]|-(?![0-9]+\.[0-9]+$)")  # money below zero is a number
 
 
 def spreadsheet(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
@@ -20,7 +21,7 @@ def spreadsheet(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     table.writerow(columns)
     for row in rows:
         cells = (one_line(cell) for cell in row)
-        table.writerow([f"'{cell}" if cell.startswith(_ACTS) else cell for cell in cells])
+        table.writerow([f"'{cell}" if _ACTS.match(cell) else cell for cell in cells])
     return b"\xef\xbb\xbf" + target.getvalue().encode()
 
 

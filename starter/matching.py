@@ -210,7 +210,8 @@ class _Matching:
         if counted is None:
             return None
         if counted.amount != line.amount or said.cases.keys() - {counted.case_no}:
-            was = f"{yuan(counted.amount)} for {counted.case_no}"
+            how = "returned in" if counted.amount < 0 else "for"
+            was = f"{yuan(abs(counted.amount))} {how} {counted.case_no}"
             raise _Unmatched(f"the reference was counted before otherwise: {was}")
         late = line.on and counted.on and line.on < counted.on
         return Matched(

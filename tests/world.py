@@ -288,9 +288,15 @@ class World:
             await serious.once(lambda told: bool(told.awaiting))
         return serious
 
-    async def act(self, case_no: str, act: Literal["reopen", "unfreeze"], on: str) -> str:
+    async def act(
+        self,
+        case_no: str,
+        act: Literal["reopen", "unfreeze", "refunded"],
+        on: str,
+        reference: str | None = None,
+    ) -> str:
         """Have an officer act on a case that has ended; returns the answer. Raises what it failed with."""
-        told = OfficerAct(case_no=case_no, act=act, officer="李敏")
+        told = OfficerAct(case_no=case_no, act=act, officer="李敏", reference=reference)
         named = f"{act}-{case_no}-{next(_serial)}"
         await self._start(AfterCase.run, [told], named, on)
         handle = self.client.get_workflow_handle(named, result_type=Answer)

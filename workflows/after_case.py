@@ -1,4 +1,4 @@
-"""What is done on a case that has ended: a late payment (6.3), reopening the account, unfreezing (1.4)."""
+"""What is done on a case that has ended: late payments (6.3), reopening, unfreezing (1.4), giving back."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,8 +8,9 @@ from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.accounts import Accounts, ReopenAccount
-    from activities.fines import Fines, RecordPayment
+    from activities.fines import Fines, RecordPayment, ReturnOwedBack
     from activities.numbers import Numbers, UnfreezeNumber
+    from activities.step import Refused
     from rulebook.money import yuan
     from workflows.messages import (
         Answer,
@@ -59,8 +60,18 @@ class AfterCase:
 
     @workflow.run
     async def run(self, start: OfficerAct) -> Answer:
-        """Reopen the account or unfreeze the number; returns what was done."""
+        """Reopen the account, unfreeze the number or record what was given back; returns what was done."""
         told = {"case_no": start.case_no, "at": workflow.now(), "by": start.officer}
+        if start.act == "refunded":
+            if not start.reference:
+                raise Refused("what was given back bears the bank's reference")
+            returned = await workflow.execute_activity_method(
+                Fines.return_owed_back,
+                ReturnOwedBack(step=f"returned-{start.reference}", reference=start.reference, **told),
+                summary=brief(f"Record what was given back, reference {start.reference}"),
+                **_PATIENTLY,
+            )
+            return Answer(text=returned.line.text)
         step = f"{start.act}-{workflow.info().run_id}"
         if start.act == "reopen":
             done = await workflow.execute_activity_method(

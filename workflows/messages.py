@@ -195,7 +195,7 @@ class RestitutionStart(Message):
 
 
 class Refunded(Message):
-    """An officer has given back what was paid, under a bank reference."""
+    """An officer has given back what was paid, or what is owed back, under a bank reference."""
 
     officer: OneLine
     reference: Reference
@@ -272,11 +272,16 @@ class SeriousEnded(Message):
 
 
 class OfficerAct(Message):
-    """An officer's act on a case that has ended: reopen the account, or unfreeze the number (1.4)."""
+    """An officer's act on a case that has ended.
+
+    Reopen the account, or unfreeze the number (1.4); or what it owes back was given back, under a bank
+    `reference` (6.2).
+    """
 
     case_no: str
-    act: Literal["reopen", "unfreeze"]
+    act: Literal["reopen", "unfreeze", "refunded"]
     officer: OneLine
+    reference: Reference | None = None
 
 
 class Renewed(Message):

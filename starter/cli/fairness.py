@@ -210,15 +210,22 @@ def refunded(
     reference: Annotated[str, typer.Option("--reference", help="the bank's reference of the refund")],
     as_json: Json = False,
 ) -> None:
-    """Record that what was paid in a case that was undone has been given back (5.2).
+    """Record that you have given money back: what an ended case owes, or all that was paid in an undone one.
+
+    What a case owes back once it has ended is what was paid above its fine, or without one (6.2); where it
+    was undone, all that was paid (5.2). It is recorded as a whole, and a reference counts once.
 
     \b
     Example:
       $ enforce refunded SS-2026-00042 --reference ICBC-20270104-0011
     """
+    from starter import contests
+    from starter.settings import Settings
     from workflows.messages import Refunded
 
-    _restore(named, "refunded", Refunded, as_json, officer=officer, reference=reference)
+    said = understood(Refunded, officer=officer, reference=reference)
+    queue = Settings().task_queue
+    tell(named, lambda client, case: contests.refunded(client, queue, case, said), as_json)
 
 
 def substitute(

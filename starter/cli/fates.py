@@ -189,7 +189,7 @@ class Violation:
         """The officer gives back what was paid."""
         case = await self._case()
         said = understood(Refunded, officer=OFFICER, reference=f"ICBC-R-{self.number}")
-        await contests.restore(self._client, case, "refunded", said)
+        await contests.refunded(self._client, self._played.task_queue, case, said)
         await self.look()
 
     def _in_days(self, days: float) -> datetime:

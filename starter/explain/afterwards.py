@@ -75,7 +75,8 @@ def _while_it_stands(of: Record, as_of: datetime) -> Iterator[Next]:
         typed = f"enforce paid {case.case_no} AMOUNT --reference REFERENCE"
         yield Next(text=f"{yuan(of.balance.due)} stays due as debt", rules=("6.3",), command=typed)
     if of.balance.owed_back:
-        yield Next(text=f"{yuan(of.balance.owed_back)} is owed back", rules=("6.2",))
+        typed = of.typed(Awaiting.REFUND)
+        yield Next(text=f"{yuan(of.balance.owed_back)} is owed back", rules=("6.2",), command=typed)
     yield from _held(of, as_of)
 
 

@@ -97,6 +97,7 @@ _STEPS = (
     Means("reinstate-.+", "6.3", NoticeKind.REINSTATED),
     Means("review-after-.+", "5.5", NoticeKind.FINE_LOWERED),
     Means("refund-.+", "5.2"),
+    Means("returned-.+", "6.2"),
     Means("substitute-.+", "5.2 5.3"),
     Means("quarantine-.+", "5.3"),
     Means("renewal-.+", "3.3"),

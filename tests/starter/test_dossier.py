@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import zipfile
+from decimal import Decimal
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -58,6 +59,24 @@ async def test_a_dossier_holds_all_that_is_on_record(world: World) -> None:
     assert files["dossier.pdf"].startswith(b"%PDF-")
     assert files["timeline.svg"].startswith(b"<svg")
     assert files["timeline.svg"].count(b"<use") > 500  # its glyphs: it needs no font
+
+
+async def test_a_dossier_tells_what_was_paid_and_what_was_returned_of_it(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number), on="2038-03-01")
+    await case.paid("300", "ICBC-1")
+    await case.rectified()
+    await case.verify(True)
+    case_no = (await case.ended()).case_no
+    await world.act(case_no, "refunded", "2038-03-20", "-1+1")
+    files = _files(make(world.on_record, case_no))
+    paid = csv.DictReader(io.StringIO(files["payments.csv"].decode("utf-8-sig")))
+    came, went = sorted(paid, key=lambda row: Decimal(row["amount"]), reverse=True)
+    assert (came["reference"], came["amount"], came["refunded"]) == ("ICBC-1", "300.00", "")
+    assert came["received"].startswith("2038-03-01")
+    assert (went["reference"], went["amount"], went["received"]) == ("'-1+1", "-300.00", "")
+    assert (went["refunded"], went["recorded by"]) == ("2038-03-20 10:00", "李敏")
+    assert json.loads(files["case.json"])["balance"] == {"fine": "0.00", "paid": "0.00"}
 
 
 def _agrees(folder: Path) -> bool:

@@ -217,7 +217,7 @@ async def test_what_an_officer_lifted_later_is_not_called_undone(world: World, e
     await case.ended()
     ended = await _explained(enforce, number)
     assert [(what.text, what.command) for what in ended.next] == [
-        ("¥0.01 is owed back", ""),
+        ("¥0.01 is owed back", f"enforce refunded {case_no} --reference REFERENCE"),
         ("the number stays frozen", f"enforce unfreeze {case_no}"),
         ("the account stays suspended", f"enforce reopen {case_no}"),
         ("the agent can appeal until then", f'enforce appeal {case_no} --statement "..."'),
@@ -231,6 +231,13 @@ async def test_what_an_officer_lifted_later_is_not_called_undone(world: World, e
     lifted = {deed.step: [(one.by, one.undone) for one in deed.later] for deed in told.deeds if deed.later}
     assert lifted == {"freeze": [("李敏", False)], "account-suspend": [("李敏", False)]}
     assert [what.text for what in told.next] == ["¥0.01 is owed back", "the agent can appeal until then"]
+
+    await world.act(case_no, "refunded", "2038-03-02", "ICBC-R-1")
+
+    told = await _explained(enforce, number)
+    [returned] = [deed for deed in told.deeds if deed.step == "returned-ICBC-R-1"]
+    assert (returned.text, returned.rules) == ("¥0.01 returned, reference ICBC-R-1", ("6.2",))
+    assert [what.text for what in told.next] == ["the agent can appeal until then"]
 
 
 # What comes next if nobody acts

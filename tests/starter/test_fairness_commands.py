@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from registry.models import Appeal, Evidence, Notice
-from rulebook.vocabulary import SHANGHAI, AccountStatus, Kind, Stage
+from rulebook.vocabulary import SHANGHAI, AccountStatus, Awaiting, Kind, Stage
 from tests.starter.conftest import Enforce
 from tests.world import World, a_report, an_agent
 
@@ -63,7 +63,54 @@ async def test_a_case_that_has_ended_is_appealed_against_and_then_undone(
     refunded = await enforce("refunded", case_no, "--reference", "ICBC-R-1")
     assert "30,000.00 refunded" in refunded.out, refunded.err
     nothing = await enforce("refunded", case_no, "--reference", "ICBC-R-2")
-    assert (nothing.code, "nothing is left to do" in nothing.err) == (1, True)
+    assert (nothing.code, "nothing is owed back in case" in nothing.err) == (1, True)
+
+
+async def test_what_is_owed_back_waits_in_todo_until_it_is_returned_once(
+    world: World, enforce: Enforce
+) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number))
+    await case.paid("300.50", "ICBC-1")
+    early = await enforce("refunded", number, "--reference", "ICBC-R-1")
+    assert (early.code, "is open: what was paid in it may yet be met by a fine" in early.err) == (1, True)
+    await case.rectified()
+    await case.verify(True)
+    case_no = (await case.ended()).case_no
+
+    [task] = [one for one in (await enforce("todo", "--json")).json if one["case_no"] == case_no]
+    assert (task["what"], task["next"]) == ("refund", f"enforce refunded {case_no} --reference REFERENCE")
+    assert "¥300.50 owed back" in (await enforce("case", case_no)).out
+    taken = await enforce("refunded", case_no, "--reference", "ICBC-1")
+    assert (taken.code, "ICBC-1 was counted already" in taken.err) == (1, True)
+    for _ in range(2):
+        returned = await enforce(*task["next"].replace("REFERENCE", "ICBC-R-1").split()[1:])
+        assert returned.out == f"{case_no}: ¥300.50 returned, reference ICBC-R-1\n", returned.err
+
+    assert [one for one in (await enforce("todo", "--json")).json if one["case_no"] == case_no] == []
+    told = (await enforce("case", case_no, "--json")).json
+    assert (told["awaiting"], told["balance"]) == ([], {"fine": "0.00", "paid": "0.00"})
+    again = await enforce("refunded", case_no, "--reference", "ICBC-R-2")
+    assert (again.code, "nothing is owed back in case" in again.err) == (1, True)
+    as_paid = await enforce("paid", case_no, "300.50", "--reference", "ICBC-R-1")
+    assert (as_paid.code, "with ¥300.50 returned" in as_paid.err) == (1, True)
+
+
+async def test_what_is_owed_back_is_returned_while_a_substitute_is_still_to_be_found(
+    world: World, enforce: Enforce
+) -> None:
+    [number] = an_agent(world.on_record)
+    case = await world.open(a_report(number), on="2038-03-01")
+    await case.until("2038-03-13", "00:11")
+    case_no = (await case.ended()).case_no
+    await world.round("2038-04-20")  # its quarantine ends
+    await world.pay_after(case_no, "1200", "b-1", known="2038-04-21")
+    await (await world.reinstate(case_no, on="2038-04-22")).ended()
+    await world.restitution(case_no).once(lambda told: bool(told.awaiting))
+
+    returned = await enforce("refunded", case_no, "--reference", "ICBC-R-1")
+    assert returned.out == f"{case_no}: ¥200.00 returned, reference ICBC-R-1\n", returned.err
+    assert (await world.restitution(case_no).story()).awaiting == (Awaiting.SUBSTITUTE,)
 
 
 async def test_a_case_that_has_ended_is_dismissed_once(world: World, enforce: Enforce) -> None:

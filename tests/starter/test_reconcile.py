@@ -349,9 +349,12 @@ async def test_what_goes_on_beside_cases_is_begun_again_or_told(platform: Platfo
 async def test_what_the_record_has_lost_of_what_has_ended_is_told_once(platform: Platform) -> None:
     async with platform.temporal() as before:
         async with platform.worker(before) as world:
-            [late], [dismissed] = an_agent(world.on_record), an_agent(world.on_record)
-            for number in (late, dismissed):
+            numbers = [an_agent(world.on_record)[0] for _ in range(3)]
+            late, dismissed, owing = numbers
+            for number in numbers:
                 case = await world.open(a_report(number))
+                if number == owing:
+                    await case.paid("300", "ICBC-1")
                 await case.rectified()
                 await case.verify(passed=True)
                 await case.ended()
@@ -359,13 +362,15 @@ async def test_what_the_record_has_lost_of_what_has_ended_is_told_once(platform:
             backup = platform.dump_registry()
             paid = await platform.enforce(world, "paid", numbered[late], "7", "--reference", "ICBC-late")
             ran = await platform.enforce(world, "dismiss", numbered[dismissed], "--reason", "登记有误")
-            assert (paid.code, ran.code) == (0, 0)
+            back = await platform.enforce(world, "refunded", numbered[owing], "--reference", "BACK-1")
+            assert (paid.code, ran.code, back.code) == (0, 0, 0)
         platform.restore_registry(backup)
         world = platform.world(before.client)
         mend = await platform.enforce(world, "reconcile", "--mend", "--json")
         assert (mend.code, found(mend)) == (1, {"lost": sorted(numbered.values())})
         commands = {one["case_no"]: one["commands"] for one in mend.json}
         assert commands[numbered[late]] == [f"enforce paid {numbered[late]} 7 --reference ICBC-late"]
+        assert commands[numbered[owing]] == [f"enforce refunded {numbered[owing]} --reference BACK-1"]
         assert commands[numbered[dismissed]] == [f"enforce dismiss {numbered[dismissed]} --reason '登记有误'"]
         assert found(await platform.enforce(world, "reconcile", "--json")) == {}
         with world.on_record() as session:

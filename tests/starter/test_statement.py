@@ -614,17 +614,44 @@ def a_statement(ledger: Ledger, tmp_path: Path, payments: int, name: str = "甲�
     return [f"S{number}" for number in numbers]
 
 
+def a_return(case_no: str, reference: str, amount: str) -> Payment:
+    """What was owed back in a case and was returned."""
+    return Payment(
+        reference=reference,
+        case_no=case_no,
+        amount=-Decimal(amount),
+        received_at=shanghai("2038-02-03"),
+        recorded_by="李敏",
+    )
+
+
+async def test_the_reference_of_what_was_returned_is_counted_for_nothing_that_comes_in(
+    world: World, ledger: Ledger
+) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = ledger.owing(number, "1000", "1500", "P1")
+    with world.on_record.begin() as session:
+        session.add(a_return(case_no, "R1", "500"))
+    lines = [paid(remark=case_no, reference="R1", amount=amount) for amount in ("500", "-500")]
+    with snapshot(world.on_record) as session:
+        came, went = match(lines, on_record(session, lines))
+    assert (came.outcome, went.outcome) == (Outcome.UNMATCHED, Outcome.OUTGOING)
+    assert came.reason == f"the reference was counted before otherwise: ¥500.00 returned in {case_no}"
+
+
 async def test_due_is_what_stands_of_the_fine_and_was_not_paid_or_was_given_back(
     world: World, ledger: Ledger
 ) -> None:
-    partly, back, void, other = an_agent(world.on_record, numbers=4)
+    partly, back, void, other, returned = an_agent(world.on_record, numbers=5)
     owing = {
         ledger.owing(partly, "1000", "400.10", "P1"): "599.90",
         ledger.owing(back, "1000", "300", "P2"): "1000.00",
         (voided := ledger.owing(void, "1000")): "0.00",
         ledger.owing(other, "1000", "1000.01", "P3"): "0.00",
+        (overpaid := ledger.owing(returned, "1000", "1500", "P4")): "0.00",
     }
     with world.on_record.begin() as session:
+        session.add(a_return(overpaid, "R4", "500"))
         payment = session.get_one(Payment, "P2")
         payment.refund_due_at = payment.refunded_at = shanghai("2038-02-02")
         session.scalars(select(Fine).where(Fine.case_no == voided)).one().status = FineStatus.VOID

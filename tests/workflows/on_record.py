@@ -23,6 +23,7 @@ from registry.models import (
     Number,
     Payment,
     ReportRow,
+    Wait,
 )
 from registry.session import Sessions
 from rulebook.deadlines import Deadline
@@ -51,6 +52,7 @@ class OnRecord:
     appeals: list[Appeal]
     holds: list[HoldRow]
     trail: list[AuditLine]
+    waits: list[Wait]
 
     @classmethod
     def of(cls, on_record: Sessions, numbers: Sequence[str]) -> Self:
@@ -79,6 +81,7 @@ class OnRecord:
                 rows(Appeal, Appeal.case_no.in_(mine)),
                 rows(HoldRow, HoldRow.case_no.in_(mine)),
                 rows(AuditLine, AuditLine.case_no.in_(mine)),
+                rows(Wait, Wait.case_no.in_(mine), Wait.ended_at.is_(None)),
             )
 
     def steps(self, case: Case) -> list[str]:

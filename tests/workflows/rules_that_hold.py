@@ -13,6 +13,7 @@ from rulebook.vocabulary import (
     LEGAL_MOVES,
     SHANGHAI,
     AccountStatus,
+    Awaiting,
     FilingKind,
     FilingStatus,
     FineStatus,
@@ -236,6 +237,14 @@ def debt_is_what_is_left_of_the_fines(there: OnRecord, on_record: Sessions) -> N
 # 1.6: closed for good
 
 
+def what_is_owed_back_waits_for_an_officer(_: OnRecord, there: OnRecord) -> None:
+    for case in there.cases:
+        paid = sum(payment.amount for payment in of(case.case_no, there.payments) if not payment.refunded_at)
+        stands = [fine for fine in of(case.case_no, there.fines) if fine.status is not FineStatus.VOID]
+        owed = case.closed_at is not None and paid > sum(fine.amount for fine in stands)
+        assert (Awaiting.REFUND in {wait.what for wait in of(case.case_no, there.waits)}) is owed
+
+
 def only_two_officers_close_an_account_for_good(_: OnRecord, there: OnRecord) -> None:
     disqualified = {agent.agent_id for agent in there.agents if agent.disqualified_at}
     for account in there.accounts:
@@ -308,5 +317,9 @@ ALWAYS: Iterable[Rule] = (
     lambda _, there: nobody_is_punished_early(there),
     lambda _, there: offences_are_counted(there),
 )
-AT_REST: Iterable[Rule] = (a_shutdown_ends_the_agents_cases, what_was_undone_holds_nothing)
+AT_REST: Iterable[Rule] = (
+    a_shutdown_ends_the_agents_cases,
+    what_was_undone_holds_nothing,
+    what_is_owed_back_waits_for_an_officer,
+)
 """What holds as soon as nothing is under way."""

@@ -77,6 +77,34 @@ async def test_a_bank_reference_that_counted_before_does_not_lower_another_debt(
     assert [payment.case_no for payment in world.rows(Payment)] == [(await case.story()).case_no]
 
 
+# 6.2: what is owed back
+
+
+async def test_what_is_owed_back_is_returned_once_and_with_a_line(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = await _shut_down(world, number)
+    await _pay(world, case_no, "1500", "b-1")
+    for _ in range(2):  # an officer types it twice
+        assert await world.act(case_no, "refunded", "2038-03-20", "r-1") == "¥500.00 returned, reference r-1"
+    assert [(p.reference, p.amount) for p in world.rows(Payment)] == [
+        ("b-1", Decimal(1500)),
+        ("r-1", Decimal(-500)),
+    ]
+    [line] = [line for line in world.rows(AuditLine) if "returned" in line.text]
+    assert (line.step, line.actor) == ("returned-r-1", "李敏")
+    assert shanghai("2038-03-20", "09:59") < line.at < shanghai("2038-03-20", "10:05")
+
+
+async def test_nothing_is_returned_where_nothing_is_owed_back_or_no_reference_is_said(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = await _shut_down(world, number)
+    for reference, why in (("r-1", f"nothing is owed back in case {case_no}"), (None, "bank's reference")):
+        with pytest.raises(WorkflowFailureError) as refused:
+            await world.act(case_no, "refunded", "2038-03-20", reference)
+        assert why in str(refused.value.cause.__cause__ or refused.value.cause)
+    assert world.rows(Payment) == []
+
+
 # 1.4: the account and the number, each by an act of its own
 
 

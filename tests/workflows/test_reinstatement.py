@@ -174,6 +174,18 @@ async def test_a_payment_that_comes_in_as_the_account_is_shut_down_waits_too(wor
     assert (await case.case_no(), Awaiting.REINSTATEMENT) in _waits(world)
 
 
+async def test_what_was_returned_later_makes_no_payment_one_that_came_too_late(world: World) -> None:
+    [number] = an_agent(world.on_record)
+    case_no = await _shut_down(world, number)
+    assert (await world.pay_after(case_no, "1500", "b-1", known=MONDAY, had_on=FRIDAY)).in_time
+    assert "¥500.00 returned" in await world.act(case_no, "refunded", MONDAY, "r-1")
+    assert _waits(world) == [(case_no, Awaiting.REINSTATEMENT)]
+    reinstated = await world.reinstate(case_no, on="2038-03-16")
+    assert (await reinstated.ended()).outcome is Stage.SETTLED
+    assert "贵司已在期限内缴清罚款" in _letter(world)
+    assert "应退还" not in _letter(world)
+
+
 async def test_a_fine_that_is_lowered_to_what_was_paid_in_time_waits_too(world: World) -> None:
     first, second = an_agent(world.on_record, numbers=2)
     earlier = await _fined(world, first)
