@@ -91,6 +91,14 @@ class Reinstated:
 
 
 @dataclass(frozen=True)
+class Returned:
+    """An officer has given back what the case owes."""
+
+    number: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
 class LimitPasses:
     number: int
     kind: Kind
@@ -142,6 +150,7 @@ OfCase = (
     | Appealed
     | Heard
     | Reinstated
+    | Returned
     | LimitPasses
 )
 OfFraud = Proposed | Decided | Filed | Lifted
@@ -181,6 +190,7 @@ ANYTHING: st.SearchStrategy[Happening] = st.one_of(
     st.builds(Appealed, NUMBERS, KINDS),
     st.builds(Heard, NUMBERS, KINDS, st.booleans(), st.sampled_from([ZHAO, LI])),
     st.builds(Reinstated, NUMBERS, KINDS, st.booleans()),
+    st.builds(Returned, NUMBERS, KINDS),
     st.builds(Proposed, NUMBERS),
     st.builds(Decided, NUMBERS, st.sampled_from([LI, ZHANG, CHEN]), st.booleans()),
     st.builds(Lifted, NUMBERS, st.sampled_from(["reopen", "unfreeze"])),
@@ -202,6 +212,13 @@ def _in_a_row(number: int) -> st.SearchStrategy[tuple[Happening, ...]]:
             (Rectified(number, SF), Verified(number, SF, passed=True)),
             (LimitPasses(number, SF),),
             (Paid(number, FR, "part"), Extended(number, FR, 2), LimitPasses(number, FR)),
+            (
+                Paid(number, SS),
+                Rectified(number, SS),
+                Verified(number, SS, passed=True),
+                Returned(number, SS),
+            ),
+            (Paid(number, FR), Paid(number, FR), Returned(number, FR), Dismissed(number, FR)),
             (Paid(number, FR), Lifted(number, "unfreeze"), Lifted(number, "reopen")),
             (LimitPasses(number, FR), Paid(number, FR), Reinstated(number, FR), Reported(number, FR)),
             (LimitPasses(number, FR), Round(40), Paid(number, FR, "part"), Reinstated(number, FR)),

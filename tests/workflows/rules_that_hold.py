@@ -124,7 +124,9 @@ def what_was_undone_holds_nothing(_: OnRecord, there: OnRecord) -> None:
     undone = {case.case_no for case in there.cases if not _stands(case)}
     assert not undone & {hold.case_no for hold in there.holds if hold.lifted_at is None}
     assert not undone & {fine.case_no for fine in there.fines if fine.status is not FineStatus.VOID}
-    assert all(payment.refund_due_at for payment in there.payments if payment.case_no in undone)
+    for case_no in undone:  # what had been returned before is not to be refunded once more
+        kept = [payment.amount for payment in of(case_no, there.payments) if not payment.refund_due_at]
+        assert sum(kept) == 0 and (not kept or min(kept) < 0)
     assert all(filing.status in TAKEN_BACK for filing in there.filings if filing.case_no in undone)
 
 
@@ -220,7 +222,11 @@ def offences_count_what_stood(_: OnRecord, there: OnRecord) -> None:
 def each_payment_counts_once(_: OnRecord, there: OnRecord) -> None:
     told = [line for line in there.trail if line.step.startswith("payment-")]
     assert sorted((line.step, line.case_no, Decimal(line.result["amount"])) for line in told) == sorted(
-        (f"payment-{payment.reference}", payment.case_no, payment.amount) for payment in there.payments
+        (f"payment-{one.reference}", one.case_no, one.amount) for one in there.payments if one.amount > 0
+    )
+    returned = [line for line in there.trail if line.step.startswith("returned-")]
+    assert sorted((line.step, line.case_no) for line in returned) == sorted(
+        (f"returned-{one.reference}", one.case_no) for one in there.payments if one.amount < 0
     )
 
 

@@ -57,6 +57,7 @@ from tests.workflows.happenings_of_all_kinds import (
     Rectified,
     Reinstated,
     Reported,
+    Returned,
     Round,
     Verified,
     Violation,
@@ -218,7 +219,7 @@ class Enforcement:
                 await case.extend(act.working_days)
             case Paid():
                 await self._pay(act, case)
-            case Dismissed() | Appealed() | Heard() | Reinstated():
+            case Dismissed() | Appealed() | Heard() | Reinstated() | Returned():
                 about = self._last_case(act.number, act.kind)
                 assert about
                 await self._contest(act, case, about)
@@ -229,7 +230,7 @@ class Enforcement:
                     await self.world.time.forward(case.id, story.deadline.at - known + timedelta(minutes=20))
 
     async def _contest(
-        self, act: Dismissed | Appealed | Heard | Reinstated, case: CaseInTime, about: Case
+        self, act: Dismissed | Appealed | Heard | Reinstated | Returned, case: CaseInTime, about: Case
     ) -> None:
         """In the case, or by a proceeding of its own once the case has ended."""
         appeal = CaseInTime(self.world, f"appeal-{about.case_no}")
@@ -249,6 +250,8 @@ class Enforcement:
                 reinstatement = CaseInTime(self.world, f"reinstatement-{about.case_no}")
                 beginning = self.world.reinstate(about.case_no, on=today, keep=act.keep)
                 await self._begin(reinstatement, beginning)
+            case Returned():
+                await self.world.act(about.case_no, "refunded", today, f"退{next(_serial)}")
 
     async def _pay(self, act: Paid, case: CaseInTime) -> None:
         paid_for = self._last_case(act.number, act.kind)
@@ -281,7 +284,7 @@ class Enforcement:
         running = await self._at_rest()
         self._hold([*ALWAYS, *AT_REST], before)
         debt_is_what_is_left_of_the_fines(self.there, self.world.on_record)
-        assert {payment.reference: payment.amount for payment in self.there.payments} == self.paid
+        assert {one.reference: one.amount for one in self.there.payments if one.amount > 0} == self.paid
         are_open = {case.workflow_id for case in self.there.cases if case.closed_at is None}
         assert are_open <= running
         for idle in running & self.cases - are_open:
@@ -408,6 +411,17 @@ ALL_OF_ONE_AGENT = (FRAUD, SALE, SALE, FAILURE)
 )
 # A command that its clause doesn't know.
 @example(Plan((FRAUD,), (Rectified(0, FR), Verified(0, FR, passed=True))))
+# What is owed back is returned: never while the case is open, once of two that come at once, and not twice.
+@example(
+    Plan(
+        (SALE, FRAUD),
+        (
+            *(Paid(0, SS), Returned(0, SS), Rectified(0, SS), Verified(0, SS, passed=True)),
+            *(AtOnce(Returned(0, SS), Returned(0, SS)), Dismissed(0, SS)),
+            *(Paid(1, FR), Paid(1, FR), AtOnce(Returned(1, FR), Dismissed(1, FR)), Paid(1, FR)),
+        ),
+    )
+)
 # What races the shutdown, and what races the approval.
 @example(Plan((FRAUD, SALE), (AtOnce(LimitPasses(0, FR), Dismissed(0, FR)),)))
 @example(Plan((FRAUD, SALE), (AtOnce(LimitPasses(0, FR), Paid(0, FR, by_signal=True)),)))
