@@ -189,7 +189,8 @@ def _takes_settings(process: "subprocess.Popen[bytes]", port: int) -> bool:
             raise Refused(f"the Temporal server takes no settings: {why}")
         time.sleep(0.05)
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            command = [_program(), *keep, "--address", f"127.0.0.1:{port}"]
+            # Who was quicker on the port may never answer.
+            command = [_program(), *keep, "--address", f"127.0.0.1:{port}", "--command-timeout", "3s"]
             done = subprocess.run(command, capture_output=True, check=False)
             if done.returncode == 0:
                 break

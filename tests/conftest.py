@@ -49,6 +49,8 @@ _LONG = {
     "test_upgrade",
     "test_demo",
     "test_up",
+    "test_undo",
+    "test_backtest_agrees",
     "test_any_order",
     "test_all_kinds_in_any_order",
 }

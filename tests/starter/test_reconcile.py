@@ -126,7 +126,7 @@ async def agreed(platform: Platform, world: World) -> Any:
     """What is still found once the cases have gone on."""
     ran = await platform.enforce(world, "reconcile", "--json")
     for _ in range(60):
-        if ran.code == 0 and ran.json == []:
+        if ran.code == 0 and ran.json == [] and all(notice.served_at for notice in world.rows(Notice)):
             break
         await asyncio.sleep(0.5)  # the cases go on meanwhile
         ran = await platform.enforce(world, "reconcile", "--json")
