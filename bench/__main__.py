@@ -16,12 +16,12 @@ from pathlib import Path
 from bench import cases, commands, midnight, monitor, sleepers, workers
 
 MEASURES: dict[str, tuple[Callable[..., dict[str, float]], tuple[int, ...], tuple[int, ...]]] = {
-    "cases": (cases.main, (20, 1), (150, 3)),
+    "cases": (cases.main, (15, 1), (150, 3)),
     "midnight": (midnight.main, (50,), (1000,)),
-    "sleepers": (sleepers.main, (60,), (2000,)),
+    "sleepers": (sleepers.main, (40,), (2000,)),
     "monitor": (monitor.main, (300,), (900,)),
     "workers": (workers.main, (30,), (150,)),
-    "commands": (commands.main, (3,), (11,)),
+    "commands": (commands.main, (2,), (11,)),
 }
 
 
