@@ -23,7 +23,8 @@ from activities.notices import Notices
 from activities.numbers import Numbers
 from activities.undoing import Undoing
 from activities.waits import Waits
-from registry.session import connect, migrate, sessions
+from registry.migrations import migrate
+from registry.session import connect, sessions
 from rulebook.policy import published
 from workflows import messages, names
 from workflows.after_case import AfterCase, LatePayment

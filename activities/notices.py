@@ -351,7 +351,7 @@ class Notices:
         )
 
     def _facts(self, session: Session, case: Case, notice: Notice, order: ServeNotice) -> dict[str, Any]:
-        """What the record has for a letter, by the templates' names; what it doesn't ask for stays empty."""
+        """What the record has for a letter, by the templates' names: of these, what it asks for."""
         asked = self._letters.asks(case.kind, order.kind)
 
         def rows(of: type[Row], *names: str) -> Sequence[Row]:
@@ -366,7 +366,7 @@ class Notices:
         policy = in_force(case.policy)
         placed = rows(HoldRow, "held", "reclaimed", "returned", "kept")
         taken = self._taken(session, placed)
-        return {
+        known = {
             "policy": policy,
             "notice": notice,
             "case": case,
@@ -385,6 +385,7 @@ class Notices:
             "at": notice.drafted_at,
             **{name: getattr(order, name) for name in SAID},
         }
+        return {name: fact for name, fact in known.items() if name in asked}
 
     @staticmethod
     def _taken(session: Session, placed: Sequence[HoldRow]) -> Sequence[Number]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry.importer import Loaded, load, read
-from registry.session import Sessions, connect, migrate, sessions
+from registry.migrations import migrate
+from registry.session import Sessions, connect, sessions
 from starter import local
 from starter.settings import Settings
 

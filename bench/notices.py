@@ -18,7 +18,8 @@ from activities.channels import Outbox
 from activities.letters import Letters
 from activities.notices import Notices, ServeNotice
 from registry.importer import decode, load, read
-from registry.session import Sessions, connect, migrate, sessions
+from registry.migrations import migrate
+from registry.session import Sessions, connect, sessions
 from rulebook.report import Report
 from rulebook.vocabulary import SHANGHAI, Kind, NoticeKind, workflow_id
 from starter import local, specimens

@@ -1,12 +1,9 @@
-"""Connecting to the registry, and bringing its schema up to date."""
+"""Connecting to the registry."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeAlias
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -35,14 +32,3 @@ def snapshot(on_record: Sessions) -> Iterator[Session]:
 def as_of_one_moment(session: Session) -> None:
     """Have a session that has asked nothing yet see the registry as of one moment, and change nothing."""
     session.execute(text("set transaction isolation level repeatable read, read only"))
-
-
-def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest revision; several processes may do so at once."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        # Two workers that start together must not both create the tables.
-        connection.exec_driver_sql("select pg_advisory_xact_lock(400)")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")

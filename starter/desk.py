@@ -110,6 +110,8 @@ async def pay(client: Client, task_queue: str, case: Case, payment: PaymentRecei
     if late.due or late.owed_back:
         stands = f"{yuan(late.due)} still due" if late.due else f"{yuan(late.owed_back)} owed back"
     told = f"{case.case_no}: {yuan(payment.amount)} counted; the case has ended, {stands}"
+    if late.owed_back:
+        told += f"; once it is given back: {command(Awaiting.REFUND, case.case_no, case.number)}"
     if late.in_time:
         told += f"; it was paid in time: {command(Awaiting.REINSTATEMENT, case.case_no, case.number)}"
     return told

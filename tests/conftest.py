@@ -13,7 +13,8 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from temporalio.client import Client
 
 from activities.channels import Addresses, Outbox
-from registry.session import Sessions, connect, migrate, sessions
+from registry.migrations import migrate
+from registry.session import Sessions, connect, sessions
 from starter import connect as to_servers
 from starter import local
 from starter.settings import Settings

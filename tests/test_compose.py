@@ -23,7 +23,8 @@ from typer.main import get_command
 
 from activities.smtp import SmtpServer
 from activities.webhook import Gateway
-from registry.session import connect, migrate
+from registry.migrations import migrate
+from registry.session import connect
 from starter import sources
 from starter.cli import program
 from starter.settings import Settings

@@ -19,8 +19,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from standardwebhooks import Webhook
 
+from registry.migrations import migrate
 from registry.models import Case, Incoming, ReportRow
-from registry.session import Sessions, connect, migrate, sessions
+from registry.session import Sessions, connect, sessions
 from rulebook.vocabulary import IncomingStatus, Kind
 from starter import local
 from starter.settings import Settings

@@ -90,7 +90,8 @@ def import_file(
 
     from registry import calendar as days
     from registry import importer
-    from registry.session import migrate, sessions
+    from registry.migrations import migrate
+    from registry.session import sessions
     from starter import calendars, connect
     from starter.cli import show as print_
     from starter.settings import Refused, Settings

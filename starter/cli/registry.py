@@ -51,8 +51,9 @@ def import_file(
       $ enforce registry import hotline.csv --what complaints
     """
     from registry import importer, observations
+    from registry.migrations import migrate
     from registry.observations import What
-    from registry.session import migrate, sessions
+    from registry.session import sessions
     from starter import connect
     from starter.cli import show
     from starter.settings import Refused, Settings

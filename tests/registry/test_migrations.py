@@ -17,9 +17,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 import registry
+from registry.migrations import migrate
 from registry.models import Account, Base, Number, Payment, Wait
 from registry.proof import examine_all
-from registry.session import connect, migrate
+from registry.session import connect
 from rulebook.vocabulary import SHANGHAI, AccountStatus, Awaiting, Holder, NumberStatus
 
 # Everything that a schema consists of but triggers and functions, which the models don't describe.

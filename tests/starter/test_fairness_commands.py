@@ -94,6 +94,8 @@ async def test_what_is_owed_back_waits_in_todo_until_it_is_returned_once(
     assert (again.code, "nothing is owed back in case" in again.err) == (1, True)
     as_paid = await enforce("paid", case_no, "300.50", "--reference", "ICBC-R-1")
     assert (as_paid.code, "with ¥300.50 returned" in as_paid.err) == (1, True)
+    late = await enforce("paid", case_no, "20", "--reference", "ICBC-2")
+    assert f"¥20.00 owed back; once it is given back: enforce refunded {case_no}" in late.out, late.err
 
 
 async def test_what_is_owed_back_is_returned_while_a_substitute_is_still_to_be_found(
