@@ -1,5 +1,6 @@
 """The docket: lists of cases, and of what waits, as Temporal's visibility has them."""
 
+import asyncio
 from datetime import date, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
@@ -102,12 +103,15 @@ def _quoted(value: str) -> str:
 async def cases(client: Client, which: Filter, limit: int) -> tuple[list[Entry], int]:
     """The cases of that kind, the newest first, at most `limit`; and how many there are."""
     query = which.query()
+
+    async def listed() -> list[Entry]:
+        return [_entry(execution) async for execution in client.list_workflows(query, limit=limit)]
+
     try:
-        listed = [_entry(execution) async for execution in client.list_workflows(query, limit=limit)]
-        total = len(listed) if len(listed) < limit else (await client.count_workflows(query)).count
+        entries, counted = await asyncio.gather(listed(), client.count_workflows(query))
     except RPCError as error:
         raise away(error) from error
-    return listed, total
+    return entries, counted.count if len(entries) == limit else len(entries)
 
 
 def _entry(execution: WorkflowExecution) -> Entry:
