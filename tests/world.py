@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -268,6 +268,7 @@ class World:
             await self.client.start_workflow(
                 names.CLAUSES[report.kind], CaseStart(), id=case.id, task_queue=self.task_queue
             )
+            assert shanghai(on, at) > datetime.now(UTC), f"{on} is past"
             await self.time.until(case.id, shanghai(on, at))
         await self.report(report)
         await case.once(lambda told: bool(told.notices or told.awaiting or told.stage.ended))
