@@ -129,8 +129,11 @@ def bring_up_if_in_time(session: Session, case: Case, now: Balance, at: datetime
 
 
 def bring_up_owed_back(session: Session, case: Case, now: Balance, at: datetime) -> None:
-    """Have what a case owes back wait for an officer (6.2), once it has ended: a fine may meet it before."""
-    if case.outcome and now.owed_back:
+    """Have what a case owes back wait for an officer (6.2), once it has ended: a fine may meet it before.
+
+    One that was undone owes all that was paid (5.2), also in the moment before its fine is void.
+    """
+    if case.outcome and (now.paid if case.outcome.undone else now.owed_back):
         waits.begin(session, case.case_no, Awaiting.REFUND, at)
 
 
@@ -213,7 +216,7 @@ class Fines:
                 raise _counted(known, order.case_no)
             if order.on and order.on > day_of(order.at):
                 raise Refused(f"the bank can't have had it on {order.on}: today is {day_of(order.at)}")
-            to_refund = bool(case.outcome and case.outcome.undone)
+            undone = bool(case.outcome and case.outcome.undone)
             session.add(
                 Payment(
                     reference=order.reference,
@@ -222,12 +225,10 @@ class Fines:
                     received_at=order.at,
                     had_on=order.on,
                     recorded_by=order.by,
-                    refund_due_at=order.at if to_refund else None,
+                    refund_due_at=order.at if undone else None,
                 )
             )
             session.flush()
-            if to_refund:
-                waits.begin(session, order.case_no, Awaiting.REFUND, order.at)
             now = _settle(session, case)
             bring_up_owed_back(session, case, now, order.at)
             in_time = bring_up_if_in_time(session, case, now, order.at)
@@ -239,7 +240,7 @@ class Fines:
                 line=audit.line(order.at, order.by, text),
                 amount=order.amount,
                 balance=now,
-                to_refund=to_refund,
+                to_refund=undone,
                 in_time=in_time,
             )
             return audit.record(session, order.case_no, order.step, paid)
@@ -316,7 +317,7 @@ class Fines:
         with self._sessions.begin() as session:
             if done := audit.recorded(session, order.case_no, order.step, audit.Done, order.opened):
                 return done
-            due = _to_refund(session, order.case_no)
+            due = to_refund(session, order.case_no)
             if not due:
                 raise Refused(f"no refund is due in case {order.case_no}")
             for payment in due:
@@ -342,7 +343,7 @@ class Fines:
                 raise _counted(known, order.case_no)
             if case.outcome is None:
                 raise Refused(f"case {case.case_no} is open: what was paid in it may yet be met by a fine")
-            if _to_refund(session, case.case_no):
+            if to_refund(session, case.case_no):
                 raise Refused(
                     f"case {case.case_no} was {case.outcome}, and its refund is only being prepared: try "
                     "again in a moment; where that doesn't help, `enforce reconcile` says why"
@@ -364,7 +365,7 @@ class Fines:
             return audit.record(session, case.case_no, order.step, audit.Done(line=line))
 
 
-def _to_refund(session: Session, case_no: str) -> Sequence[Payment]:
+def to_refund(session: Session, case_no: str) -> Sequence[Payment]:
     """The payments that an undo has marked for refund, and that were not given back yet."""
     marked = select(Payment).where(Payment.case_no == case_no, Payment.refund_due_at.is_not(None))
     return session.scalars(marked.where(Payment.refunded_at.is_(None))).all()

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 from temporalio import activity
 
 from activities.fines import balance
@@ -15,7 +15,7 @@ from activities.notices import notice_of
 from activities.step import Step
 from registry import audit
 from registry.calendar import calendar
-from registry.models import Appeal, AuditLine, Case, Fine, Notice, Wait
+from registry.models import Appeal, AuditLine, Fine, Notice, Wait
 from registry.session import Sessions
 from registry.shown import Line
 from rulebook.deadlines import Deadline, later
@@ -111,20 +111,16 @@ class Limits:
             case = audit.lock(session, order.case_no, order.opened)
             notice = notice_of(session, order.case_no, order.step)
             moved = _move(session, notice, order, f"{order.step}-deadline", "Deadline computed anew")
-            fined = select(func.max(Fine.offence)).where(
-                Fine.case_no == order.case_no, Fine.status != FineStatus.VOID
-            )
-            lines, offence = session.execute(
-                select(Case.lines, fined.scalar_subquery()).where(Case.case_no == order.case_no)
-            ).one()
-            trail = _trail(session, order.case_no)
+            trail = audit.lines(session, order.case_no)
             known = {
                 "balance": balance(session, order.case_no),
                 "outcome": case.outcome,
-                "offence": offence,
+                "offence": session.scalar(
+                    select(Fine.offence).where(Fine.case_no == order.case_no, Fine.status != FineStatus.VOID)
+                ),
                 "reviewed": tuple(audit.line_of(line) for line in trail if line.step.startswith("review-")),
                 "standing": tuple(_standing(session, notice, trail)),
-                "lines": lines,
+                "lines": len(trail),
                 "taken": _taken(notice, trail),
             }
             return moved.model_copy(update=known)
@@ -189,12 +185,6 @@ def _move(
     if done := audit.recorded(session, order.case_no, key, DeadlineReckoned, order.opened):
         return done
     return audit.record(session, order.case_no, key, reckoned)
-
-
-def _trail(session: Session, case_no: str) -> Sequence[AuditLine]:
-    """The lines of a case in their order, without what their steps answered."""
-    lines = select(AuditLine).where(AuditLine.case_no == case_no).options(defer(AuditLine.result))
-    return session.scalars(lines.order_by(AuditLine.serial)).all()
 
 
 def _standing(session: Session, notice: Notice, trail: Sequence[AuditLine]) -> Iterator[Standing]:

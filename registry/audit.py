@@ -11,14 +11,14 @@ case are one chain of their own.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import bindparam, func, insert, select, update
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, defer
 
 from registry.models import AuditLine, Base, Case
 from registry.shown import Line
@@ -203,8 +203,12 @@ def line_of(row: AuditLine) -> Line:
     return Line(at=row.at, by=row.actor, text=row.text)
 
 
+def lines(session: Session, case_no: str) -> Sequence[AuditLine]:
+    """The lines of a case, oldest first, without what their steps answered."""
+    told = select(AuditLine).where(AuditLine.case_no == case_no).options(defer(AuditLine.result))
+    return session.scalars(told.order_by(AuditLine.serial)).all()
+
+
 def trail(session: Session, case_no: str) -> list[Line]:
     """The story of a case, oldest first."""
-    lines = select(AuditLine).where(AuditLine.case_no == case_no)
-    rows = session.scalars(lines.order_by(AuditLine.serial))
-    return list(map(line_of, rows))
+    return list(map(line_of, lines(session, case_no)))

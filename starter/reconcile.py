@@ -15,17 +15,17 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.filings import shown
+from activities.fines import to_refund
 from activities.limits import TAKEN_UP
 from registry.models import Appeal, AuditLine, Case, Filing, Payment, ReportRow, Wait
 from registry.session import Sessions, snapshot
@@ -369,7 +369,7 @@ class Comparison:
             # As long as the case itself goes on, it looks at the record, and begins what is left after it.
             on_its_own = wait.what in (Awaiting.APPROVAL, Awaiting.FILING)
             goes_on = not on_its_own and case.workflow_id in running
-            if wait.what is Awaiting.REFUND and not self._to_refund(case):
+            if wait.what is Awaiting.REFUND and not to_refund(self._session, case.case_no):
                 continue  # it owes back, and was not undone: nothing has to go on for that
             if workflow_id in running | told or goes_on or (case.closed_at is None and not on_its_own):
                 continue
@@ -406,19 +406,11 @@ class Comparison:
         )
         return RestitutionStart(
             case_no=case.case_no,
-            refund=self._to_refund(case),
+            refund=sum((payment.amount for payment in to_refund(self._session, case.case_no)), ZERO),
             lost=tuple(sorted(number for number in lost if f"substitute-{number}" not in results)),
             filings=tuple(map(shown, self._session.scalars(filings.order_by(Filing.filing_no)))),
             raised=tuple(one for one in raised if one.case_no not in reviewed),
         )
-
-    def _to_refund(self, case: Case) -> Decimal:
-        """What was paid in a case that was undone, and not refunded yet."""
-        payments = select(func.sum(Payment.amount)).where(
-            *(Payment.case_no == case.case_no, Payment.refund_due_at.is_not(None)),
-            Payment.refunded_at.is_(None),
-        )
-        return self._session.scalar(payments) or ZERO
 
 
 def _line(at: datetime, by: str, said: str) -> Line:

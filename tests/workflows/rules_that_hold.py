@@ -240,15 +240,15 @@ def debt_is_what_is_left_of_the_fines(there: OnRecord, on_record: Sessions) -> N
         assert view(on_record, account.agent_id).debt == left
 
 
-# 1.6: closed for good
-
-
 def what_is_owed_back_waits_for_an_officer(_: OnRecord, there: OnRecord) -> None:
     for case in there.cases:
         paid = sum(payment.amount for payment in of(case.case_no, there.payments) if not payment.refunded_at)
         stands = [fine for fine in of(case.case_no, there.fines) if fine.status is not FineStatus.VOID]
         owed = case.closed_at is not None and paid > sum(fine.amount for fine in stands)
         assert (Awaiting.REFUND in {wait.what for wait in of(case.case_no, there.waits)}) is owed
+
+
+# 1.6: closed for good
 
 
 def only_two_officers_close_an_account_for_good(_: OnRecord, there: OnRecord) -> None:
